@@ -1,0 +1,105 @@
+"""Saving and restoring the train state; the only module that imports Orbax."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+from orbax.checkpoint import checkpoint_managers
+
+from began_jax import errors
+from began_jax.train_state import TrainState
+
+_STATE = "state"
+
+
+class CheckpointError(errors.UserError):
+    """No checkpoint, or none that can be read; one line."""
+
+
+class Checkpoints:
+    """The checkpoints of one run: asynchronous, atomic (a rename makes one visible), bounded.
+
+    Use as a context manager: leaving it waits for the save in flight.
+    """
+
+    def __init__(self, directory: Path, *, to_keep: int | None = None, keep_every_steps: int = 0):
+        """Keeps the newest `to_keep` and, if not 0, every multiple of `keep_every_steps`.
+
+        Without `to_keep` the directory is only read.
+        """
+        read_only = to_keep is None
+        policies: list[Any] = [checkpoint_managers.LatestN(to_keep)]
+        if keep_every_steps:
+            policies.append(checkpoint_managers.EveryNSteps(keep_every_steps))
+        self._manager = ocp.CheckpointManager(
+            os.path.abspath(directory),  # Orbax fails late and loudly on a relative path
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
+                cleanup_tmp_directories=not read_only,
+                read_only=read_only,
+                create=not read_only,
+                save_interval_steps=0 if read_only else 1,
+            ),
+            item_names=(_STATE,),
+        )
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._manager.close()
+
+    def steps(self) -> list[int]:
+        """The steps saved, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, step: int, state: TrainState) -> None:
+        """Starts saving; returns when the state is copied, so that it may be donated.
+
+        A step that is there already is left alone: the state is a function of the step.
+        """
+        if step not in self.steps():
+            self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state)))
+
+    def restore(self, target: TrainState, step: int | None = None) -> TrainState:
+        """The state of a step, or of the newest that can be read.
+
+        Args:
+          target: shapes, dtypes and shardings (`sharding.abstract_state`).
+          step: a saved step; None for the newest. A newest one that is damaged is passed over with
+            a warning, an asked-for one is not.
+
+        Raises:
+          CheckpointError: there is nothing to restore.
+        """
+        steps = self.steps()
+        if step is not None and step not in steps:
+            raise CheckpointError(f"no checkpoint of step {step}; there are {steps}")
+        for candidate in [step] if step is not None else reversed(steps):
+            try:
+                return self._restore(candidate, target)
+            except (ValueError, KeyError, OSError) as error:  # what Orbax raises for damaged files
+                if step is not None:
+                    raise CheckpointError(f"checkpoint {step} cannot be read: {error}") from error
+                logging.warning("checkpoint %d cannot be read, trying an older one", candidate)
+        raise CheckpointError(f"no readable checkpoint in {self._manager.directory}")
+
+    def _restore(self, step: int, target: TrainState) -> TrainState:
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
+        return self._manager.restore(step, args=args)[_STATE]
+
+
+def fingerprint(state: TrainState) -> str:
+    """SHA-256 over every array's path, dtype, shape and bytes; the same on any device count."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        array = np.asarray(jax.device_get(leaf))
+        name = jax.tree_util.keystr(path)
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

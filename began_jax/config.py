@@ -1,0 +1,281 @@
+"""The edge between config files and the program: frozen dataclasses and their validation.
+
+`configs/base.py` gives every field its default, unit and meaning; here stand only the types and
+what is allowed. Everything below this module receives these dataclasses, never a ConfigDict.
+"""
+
+import dataclasses
+import difflib
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from began_jax import errors
+
+PRESETS = ("author", "fig1")
+INITS = ("paper", "he")
+DTYPES = ("float32", "bfloat16")
+SOURCES = ("synthetic_faces", "tfds", "folder", "array")
+CROPS = ("center", "celeba")
+BOTTLENECK_SIZE = 8  # height and width at the encoder/decoder boundary, at every resolution
+
+_FREE_ON_RESUME = (
+    "name",
+    "train.num_steps",
+    "train.log_every_steps",
+    "train.sample_every_images",
+    "train.checkpoint_every_steps",
+    "train.checkpoints_to_keep",
+    "train.keep_checkpoint_every_steps",
+)
+
+
+class ConfigError(errors.UserError):
+    """A setting that is misspelt, missing, of the wrong type or impossible; one line each."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The two networks; see `began_jax/models`."""
+
+    preset: str
+    resolution: int
+    channels: int
+    n: int
+    n_h: int
+    n_z: int
+    repeats: int
+    skips: bool
+    carry_steps: int
+    init: str
+    dtype: str
+
+    @property
+    def num_scales(self) -> int:
+        """S = log2(resolution / 8), the number of halvings down to 8×8."""
+        return int(math.log2(self.resolution // BOTTLENECK_SIZE))
+
+
+@dataclasses.dataclass(frozen=True)
+class BeganConfig:
+    """The objective and its controller; see `losses.py` and `equilibrium.py`."""
+
+    gamma: float
+    lambda_k: float
+    k_init: float
+    eta: int
+    shared_z: bool
+    alternating: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimConfig:
+    """Adam, the plateau rule and the moving average; see `optimizers.py`."""
+
+    learning_rate: float
+    b1: float
+    b2: float
+    decay_factor: float
+    decay_window_steps: int
+    decay_threshold: float
+    min_learning_rate: float
+    ema_half_life_images: int
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Where the images come from and how they become squares; see `began_jax/data`."""
+
+    source: str
+    name: str
+    split: str
+    path: str
+    crop: str
+    crop_size: int
+    max_bad_fraction: float
+    num_images: int
+    flip: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """The loop; see `train.py`."""
+
+    batch_size: int
+    num_steps: int
+    num_samples: int
+    log_every_steps: int
+    sample_every_images: int
+    checkpoint_every_steps: int
+    checkpoints_to_keep: int
+    keep_checkpoint_every_steps: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Everything that defines a run."""
+
+    name: str
+    seed: int
+    model: ModelConfig
+    began: BeganConfig
+    optim: OptimConfig
+    data: DataConfig
+    train: TrainConfig
+
+
+def parse(values: Mapping[str, Any]) -> Config:
+    """Turns a (nested) mapping with exactly the fields of `Config` into a validated `Config`.
+
+    Raises:
+      ConfigError: naming every offending field, its value and what is allowed, a line each.
+    """
+    config = _build(Config, values, "config")
+    problems = _problems(config)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return config
+
+
+def to_json(config: Config) -> str:
+    """The resolved config as indented JSON; `parse(json.loads(...))` is its inverse."""
+    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+
+
+def check_field(dotted: str) -> None:
+    """Raises ConfigError unless `Config` has the field (or group), as in 'model.n'."""
+    group, prefix = Config, "config"
+    for name in dotted.split("."):
+        known = _fields(group)
+        if name not in known:
+            raise ConfigError(_unknown_field(prefix, name, known))
+        group, prefix = known[name], f"{prefix}.{name}"
+
+
+def differing_fields(saved: Config, new: Config) -> list[tuple[str, Any, Any]]:
+    """(field, saved value, new value) of every field that a run may not change when it goes on.
+
+    A run may change its name and how long it trains, records and saves; the rest defines what is
+    computed.
+    """
+    return [
+        (f"config.{name}", old, new_value)
+        for (name, old), new_value in zip(
+            flatten(saved).items(), flatten(new).values(), strict=True
+        )
+        if old != new_value and name not in _FREE_ON_RESUME
+    ]
+
+
+def flatten(config: Config) -> dict[str, Any]:
+    """Every field by its dotted name, in the order of the dataclasses."""
+    flat: dict[str, Any] = {}
+    for name, value in dataclasses.asdict(config).items():
+        if isinstance(value, dict):
+            flat.update({f"{name}.{key}": inner for key, inner in value.items()})
+        else:
+            flat[name] = value
+    return flat
+
+
+def _build(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
+    fields = _fields(cls)
+    for key in values:
+        if key not in fields:
+            raise ConfigError(_unknown_field(prefix, key, fields))
+    missing = [name for name in fields if name not in values]
+    if missing:
+        raise ConfigError(f"{prefix}.{missing[0]}: missing; configs/base.py names every field")
+    return cls(**{k: _convert(t, values[k], f"{prefix}.{k}") for k, t in fields.items()})
+
+
+def _fields(cls: Any) -> dict[str, Any]:
+    is_group = dataclasses.is_dataclass(cls)
+    return {field.name: field.type for field in dataclasses.fields(cls)} if is_group else {}
+
+
+def _unknown_field(prefix: str, name: str, known: Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {prefix}.{near[0]}?" if near else f"there are: {', '.join(known)}"
+    return f"{prefix}.{name}: no such field; {hint}"
+
+
+def _convert(expected: Any, value: Any, field: str) -> Any:
+    if dataclasses.is_dataclass(expected):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{field} = {value!r}: a group of fields is needed")
+        return _build(expected, value, field)  # type: ignore[arg-type]
+    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not expected:
+        raise ConfigError(f"{field} = {value!r}: {expected.__name__} is needed")
+    if expected is float and not math.isfinite(value):
+        raise ConfigError(f"{field} = {value!r}: a finite number is needed")
+    return value
+
+
+def _problems(config: Config) -> list[str]:
+    """Every violated rule as 'field = value: what is allowed'."""
+    values = flatten(config)
+    return [
+        f"config.{name} = {values[name]!r}: {text}" for name, ok, text in _rules(config) if not ok
+    ]
+
+
+def _rules(config: Config) -> list[tuple[str, bool, str]]:
+    m, b, o, d, t = config.model, config.began, config.optim, config.data, config.train
+    return [
+        ("name", bool(config.name) and "/" not in config.name, "a name without '/' is needed"),
+        ("seed", 0 <= config.seed < 2**32, "0 to 2^32 - 1"),
+        ("model.preset", m.preset in PRESETS, f"one of {PRESETS}"),
+        ("model.resolution", m.resolution in (16, 32, 64, 128, 256), "16, 32, 64, 128 or 256"),
+        ("model.channels", m.channels in (1, 3), "1 (grey) or 3 (RGB)"),
+        ("model.n", m.n >= 1, "1 or more"),
+        ("model.n_h", m.n_h >= 1, "1 or more"),
+        ("model.n_z", m.n_z >= 1, "1 or more"),
+        ("model.repeats", m.repeats >= 1, "1 or more"),
+        ("model.carry_steps", m.carry_steps >= 0, "0 (off) or more"),
+        ("model.init", m.init in INITS, f"one of {INITS}"),
+        ("model.dtype", m.dtype in DTYPES, f"one of {DTYPES}"),
+        ("began.gamma", 0 <= b.gamma <= 1, "0 to 1"),
+        ("began.lambda_k", 0 <= b.lambda_k <= 1, "0 to 1"),
+        ("began.k_init", 0 <= b.k_init <= 1, "0 to 1"),
+        ("began.eta", b.eta in (1, 2), "1 or 2"),
+        ("optim.learning_rate", 0 < o.learning_rate <= 1, "above 0, 1 at most"),
+        ("optim.b1", 0 <= o.b1 < 1, "0 or more, below 1"),
+        ("optim.b2", 0 <= o.b2 < 1, "0 or more, below 1"),
+        ("optim.decay_factor", 0 < o.decay_factor < 1, "between 0 and 1"),
+        ("optim.decay_window_steps", o.decay_window_steps >= 1, "1 or more"),
+        ("optim.decay_threshold", o.decay_threshold > 0, "above 0"),
+        (
+            "optim.min_learning_rate",
+            0 <= o.min_learning_rate <= o.learning_rate,
+            f"0 to optim.learning_rate ({o.learning_rate})",
+        ),
+        ("optim.ema_half_life_images", o.ema_half_life_images >= 0, "0 (off) or more"),
+        ("data.source", d.source in SOURCES, f"one of {SOURCES}"),
+        ("data.name", d.source != "tfds" or bool(d.name), "a TFDS name is needed"),
+        ("data.split", d.source != "tfds" or bool(d.split), "a TFDS split is needed"),
+        (
+            "data.path",
+            d.source not in ("folder", "array") or bool(d.path),
+            f"a path is needed when data.source is {d.source!r}",
+        ),
+        ("data.crop", d.crop in CROPS, f"one of {CROPS}"),
+        ("data.crop_size", d.crop_size >= 0, "0 (the shorter side) or a number of pixels"),
+        ("data.max_bad_fraction", 0 <= d.max_bad_fraction <= 1, "0 to 1"),
+        ("data.num_images", d.num_images >= 1, "1 or more"),
+        ("train.batch_size", t.batch_size >= 1, "1 or more"),
+        ("train.num_steps", 1 <= t.num_steps < 2**31, "1 to 2^31 - 1"),
+        ("train.num_samples", t.num_samples >= 2, "2 or more"),
+        ("train.log_every_steps", t.log_every_steps >= 1, "1 or more"),
+        ("train.sample_every_images", t.sample_every_images >= 1, "1 or more"),
+        ("train.checkpoint_every_steps", t.checkpoint_every_steps >= 1, "1 or more"),
+        ("train.checkpoints_to_keep", t.checkpoints_to_keep >= 1, "1 or more"),
+        (
+            "train.keep_checkpoint_every_steps",
+            t.keep_checkpoint_every_steps >= 0,
+            "0 (off) or more",
+        ),
+    ]

@@ -1,0 +1,54 @@
+"""Where the images come from: every source ends as one uint8 array that is read by index."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from began_jax.config import DataConfig
+from began_jax.data import array, cache, folder, synthetic_faces
+
+SYNTHETIC_FACES_VERSION = 1  # raise it with every change of what `synthetic_faces` draws
+
+_BLOCK = 1000  # images
+
+
+def load(config: DataConfig, *, resolution: int, channels: int) -> np.ndarray:
+    """All images of the source that `config` names, made ready once and then memory-mapped.
+
+    Returns:
+      uint8 (N, resolution, resolution, channels), 0..255; only an .npz stays in memory.
+
+    Raises:
+      ConfigError: one line naming the setting that is wrong and what is needed.
+    """
+    sources = {
+        "synthetic_faces": _load_synthetic_faces,
+        "tfds": _load_tfds,
+        "folder": folder.load,
+        "array": array.load,
+    }
+    return sources[config.source](config, resolution=resolution, channels=channels)
+
+
+def _load_synthetic_faces(config: DataConfig, *, resolution: int, channels: int) -> np.ndarray:
+    key = {
+        "source": "synthetic_faces",
+        "version": SYNTHETIC_FACES_VERSION,
+        "seed": 0,
+        "resolution": resolution,
+        "channels": channels,
+    }
+
+    def blocks() -> Iterator[np.ndarray]:
+        for start in range(0, config.num_images, _BLOCK):
+            indices = np.arange(start, min(start + _BLOCK, config.num_images))
+            yield synthetic_faces.generate(0, indices, resolution, channels)[0]
+
+    shape = (resolution, resolution, channels)
+    return cache.prepared(key, config.num_images, shape, blocks(), label="synthetic faces")
+
+
+def _load_tfds(config: DataConfig, *, resolution: int, channels: int) -> np.ndarray:
+    from began_jax.data import tfds_source  # here, as it takes a second to import
+
+    return tfds_source.load(config, resolution=resolution, channels=channels)

@@ -1,0 +1,219 @@
+"""Images of a directory tree or a .zip, decoded once."""
+
+import collections
+import concurrent.futures
+import hashlib
+import io
+import json
+import lzma
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import logging
+
+from began_jax.config import ConfigError, DataConfig
+from began_jax.data import cache, decoding
+
+SUFFIXES = (  # in any case; other files are ignored
+    ".bmp",
+    ".gif",
+    ".jfif",
+    ".jpeg",
+    ".jpg",
+    ".pgm",
+    ".png",
+    ".ppm",
+    ".tif",
+    ".tiff",
+    ".webp",
+)
+MAX_FILE_BYTES = 2**29  # a larger one is bad: read whole, it could take the machine's memory
+
+_NUM_BAD_SEEN = 100  # before it is given up early, so that the message shows how bad it is
+_NUM_BAD_NAMED = 3
+_READ_AHEAD = 4  # files per thread
+_UNREADABLE = (  # what zipfile raises for damaged, encrypted or exotic members, and what we do
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    lzma.LZMAError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def load(config: DataConfig, *, resolution: int, channels: int) -> np.ndarray:
+    """Every image below `config.path`, a directory or a .zip, in the order of the relative paths.
+
+    Files with one of `SUFFIXES` count as images. Ignored are hidden files and directories, linked
+    directories, and links to files outside. A .zip is read in place. What `decoding` cannot turn
+    into an image is logged, listed in the cache's `.json` and skipped.
+
+    Returns:
+      uint8 (N, resolution, resolution, channels), memory-mapped.
+
+    Raises:
+      ConfigError: one line: no such path, neither a directory nor a .zip, no images in it, or more
+        undecodable ones than `config.max_bad_fraction` of them.
+    """
+    path = Path(config.path).expanduser()
+    if not path.exists():
+        raise ConfigError(f"{_field(config)}: no such directory or .zip file")
+    if path.is_dir():
+        return _prepare(config, _in_directory(config, path.resolve()), resolution, channels)
+    with _open_zip(config, path) as archive:
+        return _prepare(config, _in_zip(archive), resolution, channels)
+
+
+class _File(NamedTuple):
+    name: str
+    size: int
+    stamp: int  # changes with the content: modification time in ns, or CRC
+    read: Callable[[], bytes]
+
+
+def _in_directory(config: DataConfig, root: Path) -> list[_File]:
+    def stop(error: OSError) -> None:  # os.walk would go on without that directory's images
+        raise ConfigError(f"{_field(config)}: {error}") from error
+
+    found = []
+    for folder, subfolders, names in os.walk(root, onerror=stop):
+        subfolders[:] = [name for name in subfolders if not _is_hidden(name)]
+        for name in filter(_is_image, names):
+            path = Path(folder, name)
+            if path.is_file() and not _leads_outside(path, root):
+                status = path.stat()
+                relative = path.relative_to(root).as_posix()
+                found.append(_File(relative, status.st_size, status.st_mtime_ns, path.read_bytes))
+    return sorted(found, key=lambda file: file.name)
+
+
+def _leads_outside(path: Path, root: Path) -> bool:
+    return path.is_symlink() and not path.resolve().is_relative_to(root)
+
+
+def _open_zip(config: DataConfig, path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except _UNREADABLE as error:
+        raise ConfigError(
+            f"{_field(config)}: a directory or an undamaged .zip is needed ({error})"
+        ) from error
+
+
+def _in_zip(archive: zipfile.ZipFile) -> list[_File]:
+    def reader(member: zipfile.ZipInfo) -> Callable[[], bytes]:
+        return lambda: archive.read(member)  # at most the declared size, from any thread
+
+    return [
+        _File(member.filename, member.file_size, member.CRC, reader(member))
+        for member in sorted(archive.infolist(), key=lambda member: member.filename)
+        if not member.is_dir() and _is_image(member.filename)
+    ]
+
+
+def _is_image(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.suffix.lower() in SUFFIXES and not any(map(_is_hidden, path.parts))
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") and name != ".."
+
+
+def _prepare(config: DataConfig, files: list[_File], resolution: int, channels: int) -> np.ndarray:
+    if not files:
+        raise ConfigError(f"{_field(config)}: no images in it; they end in {', '.join(SUFFIXES)}")
+    listing = json.dumps([(file.name, file.size, file.stamp) for file in files])
+    key = {
+        "path": str(Path(config.path).expanduser().resolve()),
+        "num_files": len(files),
+        "sha256_of_names_sizes_stamps": hashlib.sha256(listing.encode()).hexdigest(),
+        "resolution": resolution,
+        "channels": channels,
+        "crop": config.crop,
+        "crop_size": config.crop_size,
+        "max_bad_fraction": config.max_bad_fraction,  # so that a hit keeps within it, too
+    }
+
+    def decode(file: _File) -> np.ndarray | str:
+        """The image, or why there is none."""
+        try:
+            if file.size > MAX_FILE_BYTES:
+                return f"{file.size} bytes, {MAX_FILE_BYTES} are allowed"
+            return decoding.to_array(
+                decoding.open_image(io.BytesIO(file.read())),
+                resolution=resolution,
+                channels=channels,
+                crop=config.crop,
+                crop_size=config.crop_size,
+            )
+        except _UNREADABLE as error:
+            return " ".join(str(error).split()) or type(error).__name__
+
+    bad: dict[str, str] = {}
+    return cache.prepared(
+        key,
+        len(files),
+        (resolution, resolution, channels),
+        _images(config, files, decode, bad),
+        label=PurePosixPath(config.path).stem,
+        notes={"skipped": bad},
+    )
+
+
+def _images(
+    config: DataConfig,
+    files: list[_File],
+    decode: Callable[[_File], np.ndarray | str],
+    bad: dict[str, str],
+) -> Iterator[np.ndarray | None]:
+    """The images in order, None for a bad one, which is entered in `bad`."""
+    num_bad_allowed = config.max_bad_fraction * len(files)
+    for num_tried, (file, result) in enumerate(_in_order(decode, files), start=1):
+        if isinstance(result, str):
+            logging.warning("skipped %s: %s", file.name, result)
+            bad[file.name] = result
+            if len(bad) > max(num_bad_allowed, _NUM_BAD_SEEN):
+                raise _too_many(config, bad, num_tried)
+            yield None
+        else:
+            yield result
+    if len(bad) > num_bad_allowed or len(bad) == len(files):
+        raise _too_many(config, bad, len(files))
+
+
+def _in_order(function: Callable[[_File], Any], files: list[_File]) -> Iterator[tuple[_File, Any]]:
+    """Each file and its result, computed by threads that run a bounded number of files ahead."""
+    num_threads = os.cpu_count() or 1
+    pending: collections.deque = collections.deque()
+    with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
+        for file in files:
+            pending.append((file, pool.submit(function, file)))
+            if len(pending) >= _READ_AHEAD * num_threads:
+                first, future = pending.popleft()
+                yield first, future.result()
+        for first, future in pending:
+            yield first, future.result()
+
+
+def _too_many(config: DataConfig, bad: dict[str, str], num_tried: int) -> ConfigError:
+    named = [f"{name} ({cause})" for name, cause in list(bad.items())[:_NUM_BAD_NAMED]]
+    dots = ["..."] if len(bad) > _NUM_BAD_NAMED else []
+    return ConfigError(
+        f"{_field(config)}: {len(bad)} of the {num_tried} files tried cannot be used, "
+        f"config.data.max_bad_fraction = {config.max_bad_fraction} is allowed: "
+        + ", ".join(named + dots)
+    )
+
+
+def _field(config: DataConfig) -> str:
+    return f"config.data.path = {config.path!r}"

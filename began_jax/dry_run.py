@@ -1,0 +1,37 @@
+"""What a run would be and cost, without running it."""
+
+import functools
+
+import jax
+
+from began_jax import config as config_lib
+from began_jax import models, sharding, train_state
+from began_jax.config import Config
+
+
+def report(config: Config) -> str:
+    """The resolved config, parameter counts, memory on one device and FLOPs per image.
+
+    The step is compiled for the devices at hand but not run. FLOPs are XLA's count for one whole
+    train step divided by the batch (a multiply-add counts as two).
+    """
+    mesh = sharding.make_mesh(config.train.batch_size)
+    state = jax.eval_shape(functools.partial(train_state.init, config))
+    compiled = sharding.compile_step(config, mesh)
+    memory = compiled.memory_analysis()
+    costs = compiled.cost_analysis()
+    assert memory is not None and costs is not None  # every back end of this project has them
+    flops = costs["flops"] * mesh.size / config.train.batch_size
+    generator = models.num_parameters(state.generator)
+    discriminator = models.num_parameters(state.discriminator)
+    state_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    lines = [
+        config_lib.to_json(config).rstrip(),
+        f"parameters: {generator + discriminator:,} "
+        f"(generator {generator:,}, discriminator {discriminator:,})",
+        f"train state: {state_bytes / 1e6:,.0f} MB a device",
+        f"one step's temporary memory: {memory.temp_size_in_bytes / 1e6:,.0f} MB a device",
+        f"work: {flops / 1e9:,.2f} GFLOP an image",
+        f"devices: {mesh.size} × {jax.devices()[0].device_kind}",
+    ]
+    return "\n".join(lines)

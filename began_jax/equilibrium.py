@@ -1,0 +1,39 @@
+"""The proportional controller that holds L(G(z)) at γ L(x), and the measure M_global.
+
+`init(...) -> state` and `update(state, ...) -> state` follow optax's contract, so that the
+controller serves any pair of a real and a fake loss. All values are float32 scalars.
+"""
+
+from typing import NamedTuple
+
+from jax import Array
+from jax import numpy as jnp
+
+
+class EquilibriumState(NamedTuple):
+    """The controller's state: k_t in [0, 1]."""
+
+    k: Array
+
+
+def init(k_init: float) -> EquilibriumState:
+    """The state that holds k_0; the paper's is 0."""
+    return EquilibriumState(k=jnp.float32(k_init))
+
+
+def balance(loss_real: Array, loss_fake: Array, gamma: float) -> Array:
+    """γ L(x) − L(G(z)), the distance from the equilibrium; 0 at it."""
+    return gamma * loss_real - loss_fake
+
+
+def update(
+    state: EquilibriumState, loss_real: Array, loss_fake: Array, *, gamma: float, lambda_k: float
+) -> EquilibriumState:
+    """k_{t+1} = clip(k_t + λ_k (γ L(x) − L(G(z_G))), 0, 1)."""
+    step = lambda_k * balance(loss_real, loss_fake, gamma)
+    return EquilibriumState(k=jnp.clip(state.k + step, 0.0, 1.0))
+
+
+def m_global(loss_real: Array, loss_fake: Array, gamma: float) -> Array:
+    """M_global = L(x) + |γ L(x) − L(G(z_G))|, the measure of convergence; lower is better."""
+    return loss_real + jnp.abs(balance(loss_real, loss_fake, gamma))

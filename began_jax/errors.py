@@ -1,0 +1,7 @@
+"""Errors that end the program with their message alone, without a traceback."""
+
+
+class UserError(Exception):
+    """Something its user can mend; the message says what, which value, and what is allowed."""
+
+    exit_status = 1

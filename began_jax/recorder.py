@@ -1,0 +1,82 @@
+"""Reading results late: what the device was asked for at one record is read at the next.
+
+By then it is there, so neither the device nor the loop waits.
+"""
+
+import dataclasses
+
+import jax
+import numpy as np
+from jax import Array
+
+from began_jax import errors, pixels
+from began_jax.telemetry import Telemetry
+from began_jax.train_step import Metrics
+
+_LAST_VALUES = ("k", "learning_rate")  # states; the other metrics are measurements and averaged
+
+
+class Diverged(errors.UserError):
+    """A loss is no longer finite."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """What one record needs, still on the device."""
+
+    step: int
+    images_per_second: float
+    metrics: list[Metrics]  # of each step since the record before
+    spread: Array  # of the fixed samples
+    samples: Array | None  # float (N, R, R, C), where a grid is due
+    reconstructions: Array | None  # likewise
+
+
+class Recorder:
+    """Holds one record back."""
+
+    def __init__(self, telemetry: Telemetry, real: np.ndarray, data_spread: float):
+        """`real`: the uint8 images that reconstructions are of."""
+        self._telemetry = telemetry
+        self._real = real
+        self._data_spread = data_spread
+        self._pending: Record | None = None
+
+    def put(self, record: Record) -> None:
+        """Takes a record and writes the one before."""
+        previous, self._pending = self._pending, record
+        if previous is not None:
+            self._write(previous)
+
+    def flush(self) -> None:
+        """Waits for the record held back and writes it.
+
+        Raises:
+          Diverged: naming the first step at which a metric is not finite.
+        """
+        if self._pending is not None:
+            self._write(self._pending)
+            self._pending = None
+
+    def _write(self, record: Record) -> None:
+        steps = jax.device_get(record.metrics)
+        _check_finite(record.step - len(steps) + 1, steps)
+        scalars = {name: float(np.mean([m[name] for m in steps])) for name in steps[0]}
+        scalars.update({name: float(steps[-1][name]) for name in _LAST_VALUES})
+        scalars["sample_spread"] = float(record.spread) / self._data_spread
+        scalars["images_per_second"] = record.images_per_second
+        self._telemetry.write_scalars(record.step, scalars)
+        if record.samples is not None and record.reconstructions is not None:
+            grids = (record.samples, record.reconstructions)
+            samples, reconstructions = (pixels.to_uint8(images) for images in jax.device_get(grids))
+            self._telemetry.write_grids(record.step, samples, self._real, reconstructions)
+
+
+def _check_finite(first_step: int, steps: list[dict[str, np.ndarray]]) -> None:
+    for step, metrics in enumerate(steps, first_step):
+        for name, value in metrics.items():
+            if not np.isfinite(value):
+                raise Diverged(
+                    f"{name} is {value} at step {step}; the newest checkpoint is from before. "
+                    "A lower config.optim.learning_rate is the usual cure"
+                )

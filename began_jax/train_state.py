@@ -1,0 +1,50 @@
+"""Everything a run needs to go on exactly: one immutable pytree of arrays."""
+
+from typing import Any
+
+import jax
+import optax
+from flax import struct
+from jax import Array
+from jax import numpy as jnp
+
+from began_jax import equilibrium, models, optimizers, randomness
+from began_jax.config import Config
+from began_jax.randomness import Purpose
+
+
+class TrainState(struct.PyTreeNode):
+    """The state between two steps; scalars unless said otherwise."""
+
+    step: Array  # int32, steps done
+    seed: Array  # uint32, with `step` the source of everything random
+    generator: models.Params
+    generator_average: models.Params | None  # None when the moving average is off
+    generator_adam: optax.OptState
+    discriminator: models.Params
+    discriminator_adam: optax.OptState
+    equilibrium: equilibrium.EquilibriumState
+    plateau: Any  # optax's ReduceLROnPlateauState
+
+    @property
+    def sampling_generator(self) -> models.Params:
+        """G's moving average where the run keeps one, else G itself."""
+        return self.generator if self.generator_average is None else self.generator_average
+
+
+def init(config: Config) -> TrainState:
+    """The state before the first step, a pure function of the config and its seed."""
+    key_generator, key_discriminator = jax.random.split(randomness.key(config.seed, Purpose.INIT))
+    generator = models.init_generator(config.model, key_generator)
+    discriminator = models.init_discriminator(config.model, key_discriminator)
+    return TrainState(
+        step=jnp.int32(0),
+        seed=jnp.uint32(config.seed),
+        generator=generator,
+        generator_average=generator if config.optim.ema_half_life_images else None,
+        generator_adam=optimizers.init_adam(config.optim, generator),
+        discriminator=discriminator,
+        discriminator_adam=optimizers.init_adam(config.optim, discriminator),
+        equilibrium=equilibrium.init(config.began.k_init),
+        plateau=optimizers.init_plateau(config.optim),
+    )

@@ -1,0 +1,90 @@
+"""One training step: the paper's algorithm as a pure function of the state and a batch."""
+
+import jax
+import optax
+from jax import Array
+from jax import numpy as jnp
+
+from began_jax import equilibrium, gradients, models, optimizers, pixels, randomness
+from began_jax.config import Config
+from began_jax.models import Params
+from began_jax.randomness import Purpose
+from began_jax.train_state import TrainState
+
+Metrics = dict[str, Array]
+
+
+def train_step(config: Config, state: TrainState, images: Array) -> tuple[TrainState, Metrics]:
+    """Updates D, G and k_t once.
+
+    D and G step from the same parameters, each by its own Adam (with `began.alternating`, G's
+    gradient goes through the updated D); k_t and M_global come from L(x) and L(G(z_G)) of the step.
+
+    Args:
+      config: static.
+      state: the state before the step.
+      images: uint8 (B, R, R, C), the whole global batch.
+
+    Returns:
+      The state after the step and float32 scalars by name; `k` and `learning_rate` are those the
+      step used.
+    """
+    began = config.began
+    keys = randomness.key(state.seed, Purpose.STEP, state.step)
+    key_flip, key_d, key_g = jax.random.split(keys, 3)
+    x = pixels.to_float(images)
+    if config.data.flip:
+        x = random_flip(key_flip, x)
+    z_d = models.sample_latents(config.model, key_d, len(images))
+    z_g = z_d if began.shared_z else models.sample_latents(config.model, key_g, len(images))
+    carry = models.carry_at(config.model, state.step)
+    k = state.equilibrium.k
+    learning_rate = config.optim.learning_rate * state.plateau.scale
+
+    def descend(
+        params: Params, grads: Params, adam: optax.OptState
+    ) -> tuple[Params, optax.OptState]:
+        return optimizers.descend(config.optim, params, grads, adam, learning_rate)
+
+    d, g = state.discriminator, state.generator
+    if began.shared_z and not began.alternating:
+        joint = gradients.joint(config, d, g, x, z_g, k, carry)
+        loss_real, loss_fake = joint.loss_real, joint.loss_fake
+        new_d, adam_d = descend(d, joint.discriminator, state.discriminator_adam)
+        new_g, adam_g = descend(g, joint.generator, state.generator_adam)
+    else:
+        loss_real, grads_d = gradients.discriminator(config, d, g, x, z_d, k, carry)
+        new_d, adam_d = descend(d, grads_d, state.discriminator_adam)
+        judge = new_d if began.alternating else d
+        loss_fake, grads_g = gradients.generator(config, judge, g, z_g, carry)
+        new_g, adam_g = descend(g, grads_g, state.generator_adam)
+
+    m_global = equilibrium.m_global(loss_real, loss_fake, began.gamma)
+    new_state = state.replace(
+        step=state.step + 1,
+        generator=new_g,
+        generator_average=optimizers.update_average(
+            config.optim, state.generator_average, new_g, len(images)
+        ),
+        generator_adam=adam_g,
+        discriminator=new_d,
+        discriminator_adam=adam_d,
+        equilibrium=equilibrium.update(
+            state.equilibrium, loss_real, loss_fake, gamma=began.gamma, lambda_k=began.lambda_k
+        ),
+        plateau=optimizers.update_plateau(config.optim, state.plateau, m_global),
+    )
+    return new_state, {
+        "loss_real": loss_real,
+        "loss_fake": loss_fake,
+        "k": k,
+        "balance": equilibrium.balance(loss_real, loss_fake, began.gamma),
+        "m_global": m_global,
+        "learning_rate": learning_rate,
+    }
+
+
+def random_flip(key: Array, images: Array) -> Array:
+    """Mirrors each of (B, H, W, C) left to right with probability 1/2."""
+    flip = jax.random.bernoulli(key, shape=(len(images), 1, 1, 1))
+    return jnp.where(flip, images[:, :, ::-1], images)

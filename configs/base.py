@@ -1,0 +1,70 @@
+"""Every field once: default, unit, meaning, symbol. The other configs change what they need.
+
+The defaults are the paper's where the paper states them; [M] marks what is remembered rather
+than checked, [I] what this project chose. docs/paper.md gives the sources.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.name = "base"  # the run folder's default is runs/<name>
+    config.seed = 0  # everything random is a function of (seed, step)
+
+    config.model = model = ConfigDict()
+    model.preset = (
+        "author"  # "author": the first author's layer library; "fig1": the paper's Fig. 1
+    )
+    model.resolution = 64  # pixels, height = width: 16, 32, 64, 128 or 256
+    model.channels = 3  # 3 (RGB) or 1 (grey)
+    model.n = 128  # n, base channel width
+    model.n_h = 64  # N_h, size of h, the auto-encoder's code
+    model.n_z = 64  # N_z, size of z, the generator's input
+    model.repeats = 2  # convolutions per scale; "typically 2" [M]
+    model.skips = True  # concatenate h0 (up-sampled) at every scale of a decoder
+    model.carry_steps = 16_000  # steps over which the vanishing residual goes 1 → 0 [M]; 0: off
+    model.init = "paper"  # "paper": truncated normal, σ = 0.01; "he": variance 2 / fan_in
+    model.dtype = "float32"  # compute: "float32" or "bfloat16"; parameters are always float32
+
+    config.began = began = ConfigDict()
+    began.gamma = 0.5  # γ = E[L(G(z))] / E[L(x)], the diversity ratio, 0 to 1
+    began.lambda_k = 0.001  # λ_k, gain of the controller per step
+    began.k_init = 0.0  # k_0
+    began.eta = 1  # η, 1: |v − D(v)|, 2: squared
+    began.shared_z = False  # True: z_D = z_G, one generator forward instead of two
+    began.alternating = False  # True: G's gradient is taken through the already updated D
+
+    config.optim = optim = ConfigDict()
+    optim.learning_rate = 1e-4  # Adam's, for both networks; the paper starts in [5e-5, 1e-4]
+    optim.b1 = 0.9  # β1 [M]
+    optim.b2 = 0.999  # β2 [M]
+    optim.decay_factor = 0.5  # the learning rate is multiplied by it when M_global stalls
+    optim.decay_window_steps = 16_000  # M_global is averaged over so many steps to judge a stall
+    optim.decay_threshold = 1e-4  # a window that is not lower than the best by this much is a stall
+    optim.min_learning_rate = 2e-5  # floor of the decay
+    optim.ema_half_life_images = 10_000  # half-life of G's moving average in images; 0: off [I]
+
+    config.data = data = ConfigDict()
+    data.source = "synthetic_faces"  # "synthetic_faces", "tfds", "folder" or "array"
+    data.name = ""  # tfds: the data set's TFDS name
+    data.split = "train"  # tfds: split
+    data.path = ""  # folder: a directory or a zip; array: an .npy or .npz file
+    data.crop = (
+        "center"  # "center"; "celeba": 128×128 at (y 50, x 25) of the aligned 178×218 images
+    )
+    data.crop_size = 0  # center: side of the crop in pixels; 0: the shorter side
+    data.max_bad_fraction = 0.01  # folder: a larger share of undecodable files stops the run
+    data.num_images = 20_000  # synthetic_faces: size of the training set
+    data.flip = False  # mirror each image with probability 1/2
+
+    config.train = train = ConfigDict()
+    train.batch_size = 16  # images a step, over all devices
+    train.num_steps = 400_000  # steps; the paper: 400k–450k, good after 200k
+    train.num_samples = 64  # images in a grid, from latents fixed for the whole run
+    train.log_every_steps = 100  # metrics.jsonl and TensorBoard get means over so many steps
+    train.sample_every_images = 64_000  # images seen between two grids
+    train.checkpoint_every_steps = 2_000
+    train.checkpoints_to_keep = 3  # the newest
+    train.keep_checkpoint_every_steps = 0  # keep each multiple of it besides; 0: off
+    return config

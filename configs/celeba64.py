@@ -1,0 +1,20 @@
+"""CelebA at 64×64, n = 64: the size of the paper's study of γ.
+
+python main.py --config=configs/celeba64.py
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config() -> ConfigDict:
+    config = base.get_config()
+    config.name = "celeba64"
+    config.model.resolution = 64
+    config.model.n = 64
+    config.data.source = "tfds"
+    config.data.name = "celeb_a"
+    config.data.crop = "celeba"
+    config.data.flip = True
+    return config

@@ -1,0 +1,45 @@
+"""The test process: four simulated devices, one compilation cache, a small config."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ["JAX_NUM_CPU_DEVICES"] = "4"  # before jax starts
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".cache" / "xla-tests")
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+import pytest
+
+from began_jax import config as config_lib
+from began_jax.config import Config
+from configs import base
+
+
+def make_config(**overrides: Any) -> Config:
+    """configs/base.py at 16×16 with n = 4; overrides as model__n=8 for config.model.n = 8."""
+    values = base.get_config().to_dict()
+    values["model"].update(resolution=16, n=4, n_h=6, n_z=5, carry_steps=40, init="he")
+    values["train"].update(batch_size=4, num_steps=6, num_samples=4, log_every_steps=2)
+    values["data"].update(num_images=32)
+    for name, value in overrides.items():
+        group, _, field = name.partition("__")
+        if field:
+            values[group][field] = value
+        else:
+            values[group] = value
+    return config_lib.parse(values)
+
+
+@pytest.fixture
+def small_config() -> Callable[..., Config]:
+    return make_config
+
+
+@pytest.fixture(autouse=True)
+def cache_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Nothing a test prepares outlives it."""
+    monkeypatch.setenv("BEGAN_JAX_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"

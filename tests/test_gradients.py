@@ -1,0 +1,87 @@
+"""Isolation of the two networks, and the joint form against the paper's."""
+
+import jax
+import numpy as np
+import pytest
+from jax import numpy as jnp
+
+from began_jax import gradients, models
+from tests.conftest import make_config
+
+
+def setup(**overrides):
+    config = make_config(**overrides)
+    keys = jax.random.split(jax.random.key(0), 5)
+    m = config.model
+    d = models.init_discriminator(m, keys[0])
+    g = models.init_generator(m, keys[1])
+    x = jax.random.uniform(keys[2], (3, m.resolution, m.resolution, m.channels)) - 0.5
+    z_d, z_g = (models.sample_latents(m, key, 3) for key in keys[3:])
+    return config, d, g, x, z_d, z_g
+
+
+def assert_trees_equal(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def largest(tree):
+    return max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(tree))
+
+
+def test_ds_loss_sends_nothing_to_g():
+    config, d, g, x, z, _ = setup()
+
+    def squared_gradient_of_d(g):
+        _, grads = gradients.discriminator(config, d, g, x, z, jnp.float32(0.5), None)
+        return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(grads))
+
+    # The fakes are a constant to L_D, so nothing that comes out of it depends on G differentiably.
+    assert largest(jax.grad(squared_gradient_of_d)(g)) == 0.0
+
+
+def test_at_k_zero_d_does_not_see_the_fakes_and_otherwise_does():
+    config, d, g, x, z, other = setup()
+
+    def grads(k, z):
+        return gradients.discriminator(config, d, g, x, z, jnp.float32(k), None)[1]
+
+    assert_trees_equal(grads(0.0, z), grads(0.0, other))
+    changed = jax.tree.map(lambda a, b: a - b, grads(0.5, z), grads(0.5, other))
+    assert largest(changed) > 1e-4
+
+
+def test_ds_gradient_is_the_difference_of_the_two_errors():
+    config, d, g, x, z, _ = setup()
+
+    def grads(k):
+        return gradients.discriminator(config, d, g, x, z, jnp.float32(k), None)[1]
+
+    # Linear in k: the gradient at 0.5 lies half-way between those at 0 and at 1.
+    half_way = jax.tree.map(lambda a, b: (a + b) / 2, grads(0.0), grads(1.0))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), half_way, grads(0.5)
+    )
+
+
+@pytest.mark.parametrize("preset", ["author", "fig1"])
+@pytest.mark.parametrize("eta", [1, 2])
+@pytest.mark.parametrize("k", [0.0, 0.3])
+def test_joint_agrees_with_the_papers_form(preset, eta, k):
+    config, d, g, x, z, _ = setup(model__preset=preset, began__eta=eta, began__shared_z=True)
+    k, carry = jnp.float32(k), jnp.float32(0.25)
+    joint = jax.jit(lambda: gradients.joint(config, d, g, x, z, k, carry))()
+    loss_real, grads_d = gradients.discriminator(config, d, g, x, z, k, carry)
+    loss_fake, grads_g = gradients.generator(config, d, g, z, carry)
+    np.testing.assert_allclose(joint.loss_real, loss_real, rtol=1e-6)
+    np.testing.assert_allclose(joint.loss_fake, loss_fake, rtol=1e-6)
+    # Float32 sums in another order; relative to the largest gradient of the network.
+    for ours, papers in ((joint.discriminator, grads_d), (joint.generator, grads_g)):
+        scale = largest(papers)
+        assert scale > 1e-3
+        jax.tree.map(
+            lambda a, b, scale=scale: np.testing.assert_allclose(
+                a, b, atol=2e-6 * scale, rtol=1e-5
+            ),
+            ours,
+            papers,
+        )

@@ -1,0 +1,87 @@
+import jax
+import numpy as np
+import pytest
+
+from began_jax import sharding
+from began_jax.config import ConfigError
+from tests.conftest import make_config
+
+DEVICES = jax.devices()
+
+
+def run(config, num_devices, num_steps=3):
+    mesh = sharding.make_mesh(config.train.batch_size, DEVICES[:num_devices])
+    state = sharding.init_state(config, mesh)
+    step = sharding.compile_step(config, mesh)
+    rng = np.random.default_rng(0)
+    for _ in range(num_steps):
+        shape = (config.train.batch_size, *[config.model.resolution] * 2, config.model.channels)
+        images = rng.integers(0, 256, shape, dtype=np.uint8)
+        state, metrics = step(state, sharding.put_batch(images, mesh))
+    return state, metrics
+
+
+def test_one_and_four_devices_give_the_same_numbers_and_one_k():
+    assert len(DEVICES) == 4
+    config = make_config(began__lambda_k=0.5, data__flip=True)
+    (one, metrics_one), (four, metrics_four) = run(config, 1), run(config, 4)
+    for name, value in metrics_one.items():
+        np.testing.assert_allclose(metrics_four[name], value, rtol=2e-6, err_msg=name)
+    ks = {float(shard.data) for shard in four.equilibrium.k.addressable_shards}
+    assert len(four.equilibrium.k.addressable_shards) == 4
+    assert len(ks) == 1
+    assert ks.pop() == pytest.approx(float(one.equilibrium.k), rel=1e-6)
+
+    # Float32 sums in another order; Adam divides by the gradient's own size, so what it amplifies
+    # where a gradient is near zero is bounded by the learning rate a step.
+    bound = 3 * config.optim.learning_rate
+    for a, b in zip(jax.tree.leaves(one.generator), jax.tree.leaves(four.generator), strict=True):
+        assert np.abs(np.asarray(a) - np.asarray(b)).max() < bound
+        np.testing.assert_allclose(np.median(np.abs(np.asarray(a) - np.asarray(b))), 0, atol=1e-7)
+
+
+def test_the_batch_is_split_and_the_state_is_not():
+    config = make_config()
+    mesh = sharding.make_mesh(4, DEVICES)
+    images = sharding.put_batch(np.zeros((4, 16, 16, 3), np.uint8), mesh)
+    assert [shard.data.shape for shard in images.addressable_shards] == [(1, 16, 16, 3)] * 4
+    state = sharding.init_state(config, mesh)
+    assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(state))
+
+
+def test_the_step_takes_over_its_state():
+    config = make_config()
+    mesh = sharding.make_mesh(4, DEVICES[:1])
+    state = sharding.init_state(config, mesh)
+    sharding.compile_step(config, mesh)(
+        state, sharding.put_batch(np.zeros((4, 16, 16, 3), np.uint8), mesh)
+    )
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+
+
+def test_a_run_compiles_its_step_once():
+    """Ten steps, the plateau's and the carry's turns among them, by one executable."""
+    config = make_config(optim__decay_window_steps=2, model__carry_steps=5)
+    mesh = sharding.make_mesh(4, DEVICES[:1])
+    step = sharding.compile_step(config, mesh)
+    state = sharding.init_state(config, mesh)
+    images = sharding.put_batch(np.zeros((4, 16, 16, 3), np.uint8), mesh)
+    with jax.log_compiles(), pytest.MonkeyPatch.context() as patch:
+        compiled = []
+        from jax._src import compiler
+
+        original = compiler.compile_or_get_cached
+        patch.setattr(
+            compiler,
+            "compile_or_get_cached",
+            lambda *args, **kwargs: compiled.append(1) or original(*args, **kwargs),
+        )
+        for _ in range(10):
+            state, _ = step(state, images)
+    assert compiled == []
+    assert int(state.step) == 10
+
+
+def test_a_batch_that_does_not_divide_by_the_devices_is_refused():
+    with pytest.raises(ConfigError, match=r"train.batch_size = 6: a multiple of the 4 devices"):
+        sharding.make_mesh(6, DEVICES)
