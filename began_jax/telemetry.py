@@ -45,7 +45,12 @@ class TensorBoardWriter(_import_metric_writers().MetricWriter):  # type: ignore[
 
     def __init__(self, directory: Path, purge_step: int | None):
         """Events of steps from `purge_step` on, left by a run that was cut off, are hidden."""
-        self._writer = tensorboardX.SummaryWriter(str(directory), purge_step=purge_step)
+        self._writer = tensorboardX.SummaryWriter(
+            str(directory),
+            purge_step=purge_step,
+            # Otherwise two starts within a second write to one file, the second over the first.
+            filename_suffix=f".{purge_step or 0}",
+        )
 
     def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
         """Numbers by name."""

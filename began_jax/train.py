@@ -32,10 +32,12 @@ def train(config: Config, workdir: Path) -> None:
       Stopped: SIGTERM or SIGINT came; the state is saved.
     """
     mesh = sharding.make_mesh(config.train.batch_size)
-    claim(workdir, config)
+    _check_same_run(workdir, config)
     images = data.load(
         config.data, resolution=config.model.resolution, channels=config.model.channels
     )
+    workdir.mkdir(parents=True, exist_ok=True)
+    files.write_text(workdir / "config.json", config_lib.to_json(config))
     with checkpoints.Checkpoints(
         workdir / "checkpoints",
         to_keep=config.train.checkpoints_to_keep,
@@ -51,23 +53,15 @@ def train(config: Config, workdir: Path) -> None:
             _loop(config, mesh, images, state, saved, records)
 
 
-def claim(workdir: Path, config: Config) -> None:
-    """Makes the run folder, or checks that its run is one this config may go on with.
-
-    Raises:
-      ConfigError: naming the fields that differ from the saved config.
-    """
+def _check_same_run(workdir: Path, config: Config) -> None:
+    """Raises ConfigError, naming the fields, if the run in `workdir` is not this config's."""
     path = workdir / "config.json"
-    if path.exists():
-        saved = config_lib.parse(json.loads(path.read_text(encoding="utf-8")))
-        differing = config_lib.differing_fields(saved, config)
-        if differing:
-            lines = "\n".join(
-                f"{name}: {old!r} there, {new!r} here" for name, old, new in differing
-            )
-            raise ConfigError(f"{workdir} holds a run of another config\n{lines}")
-    workdir.mkdir(parents=True, exist_ok=True)
-    files.write_text(path, config_lib.to_json(config))
+    if not path.exists():
+        return
+    saved = config_lib.parse(json.loads(path.read_text(encoding="utf-8")))
+    if differing := config_lib.differing_fields(saved, config):
+        lines = "\n".join(f"{name}: {old!r} there, {new!r} here" for name, old, new in differing)
+        raise ConfigError(f"--workdir={workdir}: it holds a run of another config\n{lines}")
 
 
 def _loop(

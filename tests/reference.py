@@ -14,9 +14,6 @@ ADAM_EPSILON = 1e-8
 SIDE = 8  # pixels at the boundary of encoder and decoder
 
 
-# Layers.
-
-
 def dense(p, x):
     """y = x W + b; dx = dy Wᵀ, dW = xᵀ dy, db = Σ dy."""
 
@@ -78,9 +75,6 @@ def sub_sample(x):
         return dx, {}
 
     return x[:, ::2, ::2], back
-
-
-# Networks.
 
 
 class Chain:
@@ -177,8 +171,9 @@ def decode(model, params, h, carry):
 
 
 def reconstruction_loss(model, eta, d, v, carry):
-    """L(v) = mean |r|^η, r = v − D(v): the loss, `back` to (dL/dv, D's gradients), and r.
+    """L(v) = mean |r|^η, r = v − D(v): the loss, `back` to (dL/dv, D's gradients), the margin.
 
+    The margin, min |r| / max |D(v)|, tells what rounding of D(v) leaves sign(r) as it is.
     dL/dr = η |r|^(η−1) sign(r) / size;  D(v) receives −dL/dr;  v receives dL/dr and D's share.
     """
     h, encoder_back = encode(model, d["encoder"], v, carry)
@@ -191,26 +186,23 @@ def reconstruction_loss(model, eta, d, v, carry):
         dv, encoder_grads = encoder_back(dh)
         return dr + dv, {"encoder": encoder_grads, "decoder": decoder_grads}
 
-    return np.mean(np.abs(r) ** eta), back, r
+    return np.mean(np.abs(r) ** eta), back, np.abs(r).min() / np.abs(y).max()
 
 
 def discriminator_gradients(model, eta, d, g, x, z, k, carry):
-    """L_D = L(x) − k L(G(z_D)) and its gradient in D's parameters; also L(x) and the residuals."""
+    """L_D = L(x) − k L(G(z_D)) and its gradient in D's parameters; also L(x) and the margin."""
     fake, _ = decode(model, g, z, carry)
-    real_loss, real_back, r_real = reconstruction_loss(model, eta, d, x, carry)
-    fake_loss, fake_back, r_fake = reconstruction_loss(model, eta, d, fake, carry)
+    real_loss, real_back, real_margin = reconstruction_loss(model, eta, d, x, carry)
+    fake_loss, fake_back, fake_margin = reconstruction_loss(model, eta, d, fake, carry)
     grads = tree_map(lambda a, b: a - k * b, real_back()[1], fake_back()[1])
-    return real_loss - k * fake_loss, grads, real_loss, [r_real, r_fake]
+    return real_loss - k * fake_loss, grads, real_loss, min(real_margin, fake_margin)
 
 
 def generator_gradients(model, eta, d, g, z, carry):
-    """L_G = L(G(z_G)) and its gradient in G's parameters; also the residual."""
+    """L_G = L(G(z_G)) and its gradient in G's parameters; also the margin."""
     fake, generator_back = decode(model, g, z, carry)
-    loss, back, r = reconstruction_loss(model, eta, d, fake, carry)
-    return loss, generator_back(back()[0])[1], [r]
-
-
-# Adam, the plateau rule and the step.
+    loss, back, margin = reconstruction_loss(model, eta, d, fake, carry)
+    return loss, generator_back(back()[0])[1], margin
 
 
 def tree_map(f, *trees):
@@ -230,12 +222,11 @@ def adam_moments(optim, grads, m, v):
 def adam_update(optim, params, m, v, t, learning_rate):
     """p ← p − lr · m̂ / (√v̂ + ε), m̂ = m / (1 − β1^t), v̂ = v / (1 − β2^t), t = 1 at first."""
     c1, c2 = 1 - optim.b1**t, 1 - optim.b2**t
-    return tree_map(
-        lambda p, m, v: p - learning_rate * (m / c1) / (np.sqrt(v / c2) + ADAM_EPSILON),
-        params,
-        m,
-        v,
-    )
+
+    def update(p, m, v):
+        return p - learning_rate * (m / c1) / (np.sqrt(v / c2) + ADAM_EPSILON)
+
+    return tree_map(update, params, m, v)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -278,14 +269,14 @@ def step(config, state, images, z_d, z_g):
     carry = max(0.0, 1 - state.step / model.carry_steps) if model.carry_steps else 0.0
     lr, t = state.plateau.learning_rate, state.step + 1
 
-    _, grads_d, loss_real, residuals = discriminator_gradients(
+    _, grads_d, loss_real, margin_d = discriminator_gradients(
         model, began.eta, state.d, state.g, x, z_d, state.k, carry
     )
     adam_d = adam_moments(optim, grads_d, *state.adam_d)
     new_d = adam_update(optim, state.d, *adam_d, t, lr)
 
     judge = new_d if began.alternating else state.d
-    loss_fake, grads_g, residual = generator_gradients(model, began.eta, judge, state.g, z_g, carry)
+    loss_fake, grads_g, margin_g = generator_gradients(model, began.eta, judge, state.g, z_g, carry)
     adam_g = adam_moments(optim, grads_g, *state.adam_g)
     new_g = adam_update(optim, state.g, *adam_g, t, lr)
 
@@ -300,7 +291,5 @@ def step(config, state, images, z_d, z_g):
         "balance": balance,
         "m_global": m_global,
         "learning_rate": lr,
-        "grads_g": grads_g,
-        "grads_d": grads_d,
-        "smallest_residual": min(np.abs(r).min() for r in [*residuals, *residual]),
+        "margin": min(margin_d, margin_g),
     }

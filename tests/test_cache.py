@@ -120,10 +120,22 @@ def _cut_in_header(raw):
     return raw[:50]
 
 
-def _other_shape(raw):
+def _npy(images):
     buffer = io.BytesIO()
-    np.save(buffer, IMAGES.reshape(5, 2, 8, 3))
+    np.save(buffer, images)
     return buffer.getvalue()
+
+
+def _other_shape(_):
+    return _npy(IMAGES.reshape(5, 2, 8, 3))
+
+
+def _no_images(_):
+    return _npy(IMAGES[:0])
+
+
+def _too_many_images(_):
+    return _npy(IMAGES.repeat(2, 0))
 
 
 def _other_type(raw):
@@ -132,14 +144,24 @@ def _other_type(raw):
 
 @pytest.mark.parametrize(
     "damage",
-    [_longer, _cut, _without_last_image, _cut_in_header, _other_shape, _other_type, lambda _: b""],
+    [
+        _longer,
+        _cut,
+        _without_last_image,
+        _cut_in_header,
+        _other_shape,
+        _other_type,
+        _no_images,
+        _too_many_images,
+        lambda _: b"",
+    ],
 )
 def test_damaged_file_is_prepared_again(folder, damage):
     _prepared()
     (path,) = folder.glob("*.npy")
     path.write_bytes(damage(path.read_bytes()))
-    np.testing.assert_array_equal(_prepared(), IMAGES)
-    np.testing.assert_array_equal(_prepared(_never()), IMAGES)
+    np.testing.assert_array_equal(_prepared(255 - IMAGES), 255 - IMAGES)
+    np.testing.assert_array_equal(_prepared(_never()), 255 - IMAGES)
 
 
 class _Interrupt(BaseException):

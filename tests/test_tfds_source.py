@@ -1,6 +1,7 @@
 """TFDS sources: small archives of the real layout, prepared and read with TensorFlow barred."""
 
 import dataclasses
+import errno
 import functools
 import gzip
 import hashlib
@@ -25,6 +26,7 @@ from tensorflow_datasets.core.download import checksums, downloader
 
 from began_jax.config import ConfigError, DataConfig
 from began_jax.data import decoding, tfds_builders, tfds_source
+from began_jax.errors import UserError
 
 CONFIG = DataConfig(
     source="tfds",
@@ -107,7 +109,7 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 def _manual(name: str) -> Path:
     folder = tfds_builders.manual_dir(name, tfds_source.own_dir())
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
@@ -124,12 +126,14 @@ def _stored(name: str, split: str) -> list[bytes]:
 def _write_cifar10(folder: Path, per_batch: int = 2) -> None:
     """Image i has red = column, green = row, blue = i everywhere, and label i mod 10."""
     names = [f"data_batch_{i}.bin" for i in range(1, 6)] + ["test_batch.bin"]
+    columns, rows = bytes(range(32)) * 32, b"".join(bytes([y]) * 32 for y in range(32))
+    members = {"batches.meta.txt": "".join(f"class {i}\n" for i in range(10)).encode()}
+    for batch, name in enumerate(names):
+        numbers = range(batch * per_batch, (batch + 1) * per_batch)
+        records = [bytes([i % 10]) + columns + rows + bytes([i]) * 1024 for i in numbers]
+        members[name] = b"".join(records)
     with tarfile.open(folder / "cifar-10-binary.tar.gz", "w:gz") as tar:
-        for batch, name in enumerate(names):
-            content = b""
-            for i in range(batch * per_batch, (batch + 1) * per_batch):
-                columns, rows = bytes(range(32)) * 32, b"".join(bytes([y]) * 32 for y in range(32))
-                content += bytes([i % 10]) + columns + rows + bytes([i]) * 1024
+        for name, content in members.items():
             member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
@@ -184,7 +188,7 @@ class Faces(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
 
     def _split_generators(self, dl_manager):
-        return {"train": self._generate_examples(7)}
+        return {"train": self._generate_examples(8)}
 
     def _generate_examples(self, count):
         for i in range(count):
@@ -226,14 +230,20 @@ def test_cifar10_planes_become_rows_of_pixels(register):
         np.testing.assert_array_equal(image[..., 0], np.tile(np.arange(32), (32, 1)))
         np.testing.assert_array_equal(image[..., 1], np.tile(np.arange(32), (32, 1)).T)
         assert np.unique(image[..., 2]).size == 1
+    center = _load("cifar10", crop_size=16, resolution=16)[0]
+    np.testing.assert_array_equal(center[0, 0, :2], [8, 8])
 
 
-def test_cifar10_keeps_labels(register):
+def test_cifar10_keeps_labels_and_is_prepared_once(register, caplog):
     _write_cifar10(_manual("cifar10"))
     register(tfds_builders.manual_dir("cifar10", tfds_source.own_dir()))
     builder = tfds_builders.prepare("cifar10", tfds_source.own_dir())
     labels = {ex["image"][0, 0, 2]: ex["label"] for ex in builder.as_data_source("train")}
     assert labels == {i: i for i in range(10)}
+    tfds_builders.prepare("cifar10", tfds_source.own_dir())
+    assert [m for m in caplog.messages if m.startswith("preparing")] == [
+        f"preparing cifar10; files that are already here can be put into {_manual('cifar10')}"
+    ]
 
 
 def test_mnist_and_fashion_mnist_keep_apart(register):
@@ -300,6 +310,19 @@ def test_two_processes_may_prepare_at_once(register, monkeypatch):
     assert len(_load("cifar10")) == 10
     prepared = tfds_source.own_dir() / "began_cifar10"
     assert [path.name for path in prepared.iterdir()] == ["1.0.0"]  # nothing half done is left
+
+
+def test_full_disk_ends_in_one_line(own_dir, register, monkeypatch):
+    _write_cifar10(_manual("cifar10"))
+    register(tfds_builders.manual_dir("cifar10", tfds_source.own_dir()))
+
+    def full(self, dl_manager):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tfds_builders.BeganCifar10, "_split_generators", full)
+    with pytest.raises(UserError) as error:
+        _load("cifar10")
+    assert str(error.value).startswith(f"{own_dir}: [Errno 28] No space left on device; $BEGAN")
 
 
 def test_failed_download_says_which_file_goes_where(tmp_path, own_dir, register, serve):
@@ -374,7 +397,7 @@ def test_second_load_decodes_nothing(prepared, monkeypatch):
 @pytest.mark.parametrize(
     "change",
     [
-        {"split": "train[4:]"},  # as many images
+        {"split": "train[4:]"},  # as many, and the label's letters are the same
         {"crop": "celeba"},
         {"crop_size": 8},
         {"resolution": 16},
@@ -385,7 +408,7 @@ def test_second_load_decodes_nothing(prepared, monkeypatch):
 )
 def test_every_setting_is_in_the_key(prepared, monkeypatch, change):
     folder = prepared(size=(218, 178))
-    _load("faces", split="train[:3]")
+    _load("faces", split="train[:4]")
     calls = []
     original = decoding.to_array
 
@@ -394,9 +417,10 @@ def test_every_setting_is_in_the_key(prepared, monkeypatch, change):
         return original(*args, **kwargs)
 
     monkeypatch.setattr(decoding, "to_array", to_array)
-    if not change:
-        (folder / "note.txt").write_text("other files")
-    _load("faces", **{"split": "train[:3]", **change})
+    if not change:  # prepared again: a file has another size
+        with (folder / "dataset_info.json").open("a") as file:
+            file.write("\n")
+    _load("faces", **{"split": "train[:4]", **change})
     assert calls
 
 
@@ -409,7 +433,7 @@ def test_an_image_that_does_not_fit_is_named(prepared):
 
 
 def test_order_is_that_of_the_files(prepared, monkeypatch):
-    monkeypatch.setattr(tfds_source, "_READ_AHEAD", 3)  # chunks of 3, 3 and 1
+    monkeypatch.setattr(tfds_source, "_READ_AHEAD", 3)  # chunks of 3, 3 and 2
     prepared()
     stored = [PIL.Image.open(io.BytesIO(png)).getpixel((0, 0)) for png in _stored("faces", "train")]
     np.testing.assert_array_equal(_load("faces")[:, 0, 0], stored)
@@ -418,14 +442,14 @@ def test_order_is_that_of_the_files(prepared, monkeypatch):
 def test_reads_a_set_that_tfds_prepared_and_only_its_image(prepared):
     prepared()
     images = _load("faces")
-    assert images.shape == (7, 32, 32, 3)
-    assert sorted(images[:, 5, 5, 0]) == list(range(7))
+    assert images.shape == (8, 32, 32, 3)
+    assert sorted(images[:, 5, 5, 0]) == list(range(8))
     assert len(_load("faces", split="train[:3]")) == 3
 
 
 def test_a_prepared_cifar10_is_taken_rather_than_downloaded(prepared):
     prepared(name="cifar10")
-    assert len(_load("cifar10")) == 7
+    assert len(_load("cifar10")) == 8
 
 
 def _as_tfrecord(folder: Path) -> None:
@@ -440,8 +464,8 @@ def test_tfrecord_is_refused_with_the_remedy(prepared):
     with pytest.raises(ConfigError, match="as tfrecord, which cannot be read by index") as error:
         _load("faces")
     assert str(folder) in str(error.value)
-    assert "tfds build faces --file_format=array_record" in str(error.value)
-    assert str(error.value).endswith("--overwrite")
+    assert f"\n  rm -r {folder}\n" in str(error.value)
+    assert "tfds.builder('faces', data_dir=" in str(error.value)
 
 
 def test_tfrecord_cifar10_is_prepared_anew(prepared, register):
@@ -458,7 +482,10 @@ def test_unprepared_set_needs_tensorflow_once(name):
     message = str(error.value)
     assert f"config.data.name = '{name}': not prepared in" in message
     assert "pip install -r requirements.txt tensorflow-cpu tensorboard\n" in message
-    assert f"build {name} --file_format=array_record --data_dir={tfds_source.tfds_dir()}" in message
+    call = (
+        f"tfds.builder('{name}', data_dir='{tfds_source.tfds_dir()}', file_format='array_record')"
+    )
+    assert f'"import tensorflow_datasets as tfds; {call}.download_and_prepare()"' in message
 
 
 @pytest.mark.parametrize(
@@ -477,12 +504,12 @@ def test_unknown_name(name, text):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("split", ["trian", "train[:0]", "train[", "train[:x%]"])
+@pytest.mark.parametrize("split", ["trian", "train[:0]", "train[", "train[:x%]", "train[5:2]"])
 def test_unknown_split_lists_what_exists(prepared, split):
     prepared()
     with pytest.raises(ConfigError) as error:
         _load("faces", split=split)
-    expected = f"config.data.split = '{split}': no images; faces has train (7), "
+    expected = f"config.data.split = '{split}': no images; faces has train (8), "
     assert str(error.value).startswith(expected)
 
 

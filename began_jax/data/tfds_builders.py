@@ -22,6 +22,7 @@ from absl import logging
 from tensorflow_datasets.core.download import checksums
 
 from began_jax.config import ConfigError
+from began_jax.errors import UserError
 
 CIFAR10_ARCHIVE = "cifar-10-binary.tar.gz"
 CELEBA_ARCHIVE = "img_align_celeba.zip"
@@ -43,6 +44,7 @@ def prepare(name: str, data_dir: Path) -> tfds.core.DatasetBuilder:
 
     Raises:
       ConfigError: if a file cannot be had or is not the registered one; says which goes where.
+      UserError: if the disk is full or cannot be written to.
     """
     builder = BUILDERS[name](data_dir=data_dir, file_format="array_record")
     if builder.data_path.exists():
@@ -50,13 +52,14 @@ def prepare(name: str, data_dir: Path) -> tfds.core.DatasetBuilder:
     files = manual_dir(name, data_dir)
     # Said at once: without a connection TFDS tries again for minutes before it gives up.
     logging.warning("preparing %s; files that are already here can be put into %s", name, files)
-    settings = tfds.download.DownloadConfig(manual_dir=files, force_checksums_validation=True)
+    settings = tfds.download.DownloadConfig(manual_dir=files)
     try:
         builder.download_and_prepare(download_config=settings)
-    except OSError:  # TFDS renames at the end, which fails if another process was there first
+    except OSError as error:
+        # TFDS renames its folder at the end, which fails if another process was there first.
         if not builder.data_path.exists():
-            raise
-    return BUILDERS[name](data_dir=data_dir, file_format="array_record")
+            raise UserError(f"{data_dir}: {error}; $BEGAN_JAX_CACHE names another place") from error
+    return builder
 
 
 def manual_dir(name: str, data_dir: Path) -> Path:

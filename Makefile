@@ -1,0 +1,33 @@
+# Everything runs from .venv, which each target makes when it is needed.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint types check clean
+
+demo: .venv/runtime ## trains on the embedded faces for a few minutes on a CPU
+	$(BIN)/python main.py --config=configs/demo.py --workdir=runs/demo
+	@echo "Samples of every stage: runs/demo/samples. Curves: tensorboard --logdir=runs/demo"
+
+test: .venv/dev ## the whole suite
+	$(BIN)/python -m pytest -n 2
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/dev
+	$(BIN)/mypy
+
+check: lint types test ## what CI runs
+
+clean:
+	rm -rf .venv .cache
+
+.venv/runtime: requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	touch $@
+
+.venv/dev: requirements-dev.txt .venv/runtime
+	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	touch $@

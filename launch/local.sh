@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Trains on this machine and goes on after a crash: launch/local.sh --config=configs/demo.py ...
+#
+# Arguments go to main.py as they are. A run that ends by itself, is stopped by a signal or is
+# refused for its settings is left; one that was killed or crashed is resumed, five times at most.
+set -u
+cd "$(dirname "$0")/.."
+python=.venv/bin/python
+[ -x "$python" ] || python=python3
+
+child=
+trap 'kill -TERM "$child" 2>/dev/null' TERM INT
+for attempt in 1 2 3 4 5 6; do
+    "$python" main.py "$@" &
+    child=$!
+    wait "$child"
+    status=$?
+    # A trapped signal interrupts `wait`: the child is still saving.
+    while kill -0 "$child" 2>/dev/null; do
+        wait "$child"
+        status=$?
+    done
+    case $status in
+        0 | 1 | 130 | 143) exit "$status" ;;
+    esac
+    echo "launch/local.sh: ended with status $status, attempt $attempt of 6" >&2
+done
+exit "$status"

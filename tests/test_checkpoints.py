@@ -1,0 +1,113 @@
+import jax
+import numpy as np
+import pytest
+from jax import numpy as jnp
+
+from began_jax import checkpoints, sharding
+from began_jax.checkpoints import CheckpointError, Checkpoints
+from tests.conftest import make_config
+
+DEVICES = jax.devices()
+
+
+def setup(num_devices=1, **overrides):
+    config = make_config(**overrides)
+    mesh = sharding.make_mesh(config.train.batch_size, DEVICES[:num_devices])
+    return sharding.init_state(config, mesh), sharding.abstract_state(config, mesh)
+
+
+def save(directory, state, steps, **options):
+    with Checkpoints(directory, **{"to_keep": 9, **options}) as saved:
+        for step in steps:
+            saved.save(step, state.replace(step=state.step * 0 + step))
+
+
+def test_what_is_restored_is_what_was_saved(tmp_path):
+    state, target = setup()
+    save(tmp_path, state, [0])
+    with Checkpoints(tmp_path) as saved:
+        restored = saved.restore(target)
+    assert jax.tree.structure(restored) == jax.tree.structure(state)
+    for a, b in zip(jax.tree.leaves(restored), jax.tree.leaves(state), strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+    assert checkpoints.fingerprint(restored) == checkpoints.fingerprint(state)
+
+
+def test_a_state_may_be_donated_right_after_save_returns(tmp_path):
+    state, target = setup()
+    expected = checkpoints.fingerprint(state)
+    with Checkpoints(tmp_path, to_keep=1) as saved:
+        saved.save(0, state)
+        overwrite = jax.jit(lambda s: jax.tree.map(lambda leaf: leaf * 0, s), donate_argnums=0)
+        overwrite(state)
+    with Checkpoints(tmp_path) as saved:
+        assert checkpoints.fingerprint(saved.restore(target)) == expected
+
+
+def test_the_newest_and_the_multiples_are_kept(tmp_path):
+    state, _ = setup()
+    save(tmp_path, state, range(1, 9), to_keep=2, keep_every_steps=3)
+    with Checkpoints(tmp_path) as saved:
+        assert saved.steps() == [3, 6, 7, 8]
+
+
+def test_a_step_can_be_asked_for(tmp_path):
+    state, target = setup()
+    save(tmp_path, state, [1, 2])
+    with Checkpoints(tmp_path) as saved:
+        assert int(saved.restore(target).step) == 2
+        assert int(saved.restore(target, 1).step) == 1
+        with pytest.raises(CheckpointError, match=r"no checkpoint of step 3; there are \[1, 2\]"):
+            saved.restore(target, 3)
+
+
+def damage(directory):
+    for path in directory.rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def test_a_damaged_checkpoint_is_passed_over_unless_it_was_asked_for(tmp_path):
+    state, target = setup()
+    save(tmp_path, state, [1, 2])
+    damage(tmp_path / "2")
+    (tmp_path / "3").mkdir()  # Orbax takes an empty folder for a step
+    with Checkpoints(tmp_path) as saved:
+        assert int(saved.restore(target).step) == 1
+        with pytest.raises(CheckpointError, match="checkpoint 2 cannot be read"):
+            saved.restore(target, 2)
+    damage(tmp_path / "1")
+    with Checkpoints(tmp_path) as saved, pytest.raises(CheckpointError, match="no readable"):
+        saved.restore(target)
+
+
+def test_reading_leaves_a_folder_as_it_is(tmp_path):
+    state, _ = setup()
+    save(tmp_path, state, [1, 2, 3])
+    (tmp_path / "4.orbax-checkpoint-tmp").mkdir()  # another process may be writing it
+    before = sorted(tmp_path.rglob("*"))
+    with Checkpoints(tmp_path) as saved:
+        assert saved.steps() == [1, 2, 3]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("save_on", "restore_on"), [(4, 1), (1, 4)])
+def test_the_fingerprint_is_the_same_on_every_number_of_devices(tmp_path, save_on, restore_on):
+    state, _ = setup(save_on)
+    save(tmp_path, state, [0])
+    _, target = setup(restore_on)
+    with Checkpoints(tmp_path) as saved:
+        restored = saved.restore(target)
+    assert len(restored.step.sharding.device_set) == restore_on
+    assert checkpoints.fingerprint(restored) == checkpoints.fingerprint(state)
+
+
+def test_the_fingerprint_sees_every_leaf():
+    state, _ = setup()
+    leaves, treedef = jax.tree.flatten(state)
+    seen = {checkpoints.fingerprint(state)}
+    for i in range(len(leaves)):
+        changed = [*leaves[:i], jnp.full_like(leaves[i], 7), *leaves[i + 1 :]]
+        seen.add(checkpoints.fingerprint(jax.tree.unflatten(treedef, changed)))
+    assert len(seen) == len(leaves) + 1

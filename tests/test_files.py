@@ -1,0 +1,58 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from began_jax import files, grids, pixels
+
+
+def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "a.txt"
+    files.write_text(path, "old")
+    with pytest.raises(KeyboardInterrupt), files.replacing(path) as temporary:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_keeps_the_usual_permissions(tmp_path):
+    (tmp_path / "usual").write_text("")
+    files.write_text(tmp_path / "a.txt", "x")
+    assert (tmp_path / "a.txt").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_the_cache_is_where_the_environment_says(monkeypatch):
+    monkeypatch.setenv("BEGAN_JAX_CACHE", "/a")
+    assert files.cache_dir() == Path("/a")
+    monkeypatch.delenv("BEGAN_JAX_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/b")
+    assert files.cache_dir() == Path("/b/began_jax")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "/c")
+    assert files.cache_dir() == Path("/c/.cache/began_jax")
+
+
+def test_a_grid_goes_row_by_row():
+    images = np.arange(5, dtype=np.uint8).reshape(5, 1, 1, 1) + np.full((5, 2, 3, 1), 10, np.uint8)
+    grid = grids.grid(images)
+    assert grid.shape == (2 * 2, 3 * 3, 1)
+    np.testing.assert_array_equal(grid[::2, ::3, 0], [[10, 11, 12], [13, 14, 0]])
+    assert (grid[:2, :3] == 10).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_png_holds_the_very_pixels(tmp_path, channels):
+    image = np.random.default_rng(0).integers(0, 256, (6, 4, channels), np.uint8)
+    grids.save_png(tmp_path / "new" / "a.png", image)
+    read = np.asarray(Image.open(tmp_path / "new" / "a.png")).reshape(image.shape)
+    np.testing.assert_array_equal(read, image)
+
+
+def test_pixels_survive_the_way_to_float_and_back():
+    images = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    floats = np.asarray(pixels.to_float(images))
+    assert (floats.min(), floats.max()) == (-0.5, 0.5)
+    np.testing.assert_array_equal(pixels.to_uint8(floats), images)
+    np.testing.assert_array_equal(pixels.to_uint8(np.array([-9.0, 9.0])), [0, 255])

@@ -1,0 +1,186 @@
+"""The real program in real processes: started, killed, stopped, resumed, misused."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RUN = [
+    "--config=configs/demo.py",
+    "--config.model.resolution=16",
+    "--config.model.n=8",
+    "--config.model.carry_steps=150",
+    "--config.began.shared_z=False",
+    "--config.data.num_images=70",
+    "--config.data.flip=True",
+    "--config.optim.decay_window_steps=60",
+    "--config.train.batch_size=8",
+    "--config.train.num_steps=300",
+    "--config.train.num_samples=4",
+    "--config.train.log_every_steps=10",
+    "--config.train.checkpoint_every_steps=25",
+]
+# One device, as users have, whatever the test process itself simulates.
+ENVIRONMENT = {
+    **os.environ,
+    "JAX_NUM_CPU_DEVICES": "1",
+    "BEGAN_JAX_CACHE": str(Path(__file__).parents[1] / ".cache" / "tests"),
+}
+
+
+def start(*arguments):
+    return subprocess.Popen(
+        [sys.executable, "main.py", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+    )
+
+
+def finish(process):
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+def main(*arguments):
+    return finish(start(*arguments))
+
+
+def fingerprint(workdir):
+    status, out, err = main(f"--workdir={workdir}", "--mode=fingerprint")
+    assert status == 0, err
+    return out
+
+
+def read_until(process, pattern):
+    for line in process.stderr:
+        if re.search(pattern, line):
+            return
+    raise AssertionError(f"{pattern} never came")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """A whole run's folder and fingerprint."""
+    workdir = tmp_path_factory.mktemp("uninterrupted") / "run"
+    status, _, err = main(*RUN, f"--workdir={workdir}")
+    assert status == 0, err
+    return workdir, fingerprint(workdir)
+
+
+def test_a_run_leaves_its_records(uninterrupted):
+    workdir, printed = uninterrupted
+    assert re.fullmatch(r"step 300 sha256 [0-9a-f]{64}\n", printed)
+    names = {path.name for path in workdir.iterdir()}
+    assert names == {
+        *("config.json", "provenance.json", "metrics.jsonl"),
+        *("tensorboard", "checkpoints", "samples"),
+    }
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(10, 301, 10))
+    assert set(lines[0]) == {
+        *("step", "images", "loss_real", "loss_fake", "k", "balance", "m_global"),
+        *("learning_rate", "images_per_second", "sample_spread"),
+    }
+    assert [path.name for path in (workdir / "samples").iterdir()] == ["000002400.png"]
+
+
+def test_killed_in_mid_run_and_resumed_is_uninterrupted(uninterrupted, tmp_path):
+    _, expected = uninterrupted
+    run = [*RUN, f"--workdir={tmp_path / 'run'}"]
+    for last_step_seen in (110, 200):
+        process = start(*run)
+        read_until(process, f"step {last_step_seen}/300")
+        process.kill()
+        assert finish(process)[0] == -signal.SIGKILL
+    status, _, err = main(*run)
+    assert status == 0, err
+    assert fingerprint(tmp_path / "run") == expected
+    starts = json.loads((tmp_path / "run" / "provenance.json").read_text())
+    assert 0 == starts[0]["start_step"] < starts[1]["start_step"] < starts[2]["start_step"]
+
+
+def test_stopped_by_sigterm_saves_first_and_resumes_exactly(uninterrupted, tmp_path):
+    whole, expected = uninterrupted
+    run = [*RUN, f"--workdir={tmp_path / 'run'}", "--config.train.checkpoint_every_steps=100000"]
+    process = start(*run)
+    read_until(process, "step 110/300")
+    process.terminate()
+    status, _, err = finish(process)
+    assert status == 128 + signal.SIGTERM
+    saved = int(re.search(r"SIGTERM: saved at step (\d+); the same command resumes", err)[1])
+    assert 110 <= saved < 300
+    assert fingerprint(tmp_path / "run").startswith(f"step {saved} ")
+    status, _, err = main(*run)
+    assert status == 0, err
+    assert fingerprint(tmp_path / "run") == expected
+
+    def measured(workdir):
+        lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+        return {line["step"]: {**line, "images_per_second": None} for line in lines}
+
+    both = measured(whole).keys() & measured(tmp_path / "run").keys()
+    later = [step for step in both if step > saved + 10]
+    assert later
+    assert all(measured(whole)[s] == measured(tmp_path / "run")[s] for s in later)
+
+
+def test_a_finished_run_has_nothing_left_to_do(uninterrupted):
+    workdir, expected = uninterrupted
+    status, _, err = main(*RUN, f"--workdir={workdir}")
+    assert status == 0, err
+    assert fingerprint(workdir) == expected
+
+
+def test_a_folder_is_not_given_to_another_config(uninterrupted):
+    workdir, expected = uninterrupted
+    status, _, err = main(*RUN, f"--workdir={workdir}", "--config.began.gamma=0.3")
+    assert status == 1
+    assert err.splitlines() == [
+        f"--workdir={workdir}: it holds a run of another config",
+        "config.began.gamma: 0.7 there, 0.3 here",
+    ]
+    assert fingerprint(workdir) == expected
+
+
+def test_a_dry_run_of_the_papers_largest_model(tmp_path):
+    workdir = tmp_path / "run"
+    status, out, err = main("--config=configs/celeba128.py", "--dry_run", f"--workdir={workdir}")
+    assert status == 0, err
+    assert "parameters: 17,268,038 (generator " in out
+    assert '"resolution": 128' in out
+    assert re.search(r"^work: [\d.]+ GFLOP an image$", out, re.MULTILINE)
+    assert re.search(r"^one step's temporary memory: [\d,]+ MB a device$", out, re.MULTILINE)
+    assert not workdir.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--config=configs/demo.py", "--config.model.nn=3"], "did you mean config.model.n?"),
+        (["--config=configs/demo.py", "--config.model.n=many"], "'many'"),
+        (["--config=configs/demo.py", "--config.model.n=0"], "config.model.n = 0: 1 or more"),
+        (["--config=configs/none.py"], "No such file or directory: 'configs/none.py'"),
+        (["--config=configs/folder.py"], "config.data.path = '': a path is needed"),
+        ([], "--config=configs/<name>.py is needed"),
+        (["--confg=configs/demo.py"], "Unknown command line flag 'confg'"),
+        (["configs/demo.py"], "configs/demo.py: flags alone are expected"),
+        (["--mode=fingerprint"], "--workdir=<run folder> is needed"),
+        (["--mode=fingerprint", "--workdir=nowhere"], "--workdir=nowhere: no run there"),
+        (["--mode=nothing"], "value should be one of <train|fingerprint>"),
+    ],
+)
+def test_a_mistake_ends_in_one_line(arguments, line, tmp_path):
+    if any(argument.startswith("--config=") for argument in arguments):
+        arguments = [*arguments, f"--workdir={tmp_path / 'run'}"]
+    status, _, err = main(*arguments)
+    assert status == 1
+    assert len(err.splitlines()) == 1, err
+    assert line in err
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+from jax import numpy as jnp
+
+from began_jax.recorder import Diverged, Record, Recorder
+
+
+class FakeTelemetry:
+    def __init__(self):
+        self.scalars, self.grids = {}, {}
+
+    def write_scalars(self, step, scalars):
+        self.scalars[step] = scalars
+
+    def write_grids(self, step, samples, real, reconstructions):
+        self.grids[step] = samples, real, reconstructions
+
+
+def metrics(loss, k=0.0):
+    return {"loss_real": jnp.float32(loss), "k": jnp.float32(k), "learning_rate": jnp.float32(k)}
+
+
+def record(step, losses, samples=None):
+    steps = [metrics(loss, k=i) for i, loss in enumerate(losses)]
+    return Record(step, 7.0, steps, jnp.float32(0.1), samples, samples)
+
+
+def make(real=None):
+    telemetry = FakeTelemetry()
+    return telemetry, Recorder(telemetry, real, data_spread=0.2)
+
+
+def test_a_record_is_read_when_the_next_one_comes():
+    telemetry, recorder = make()
+    recorder.put(record(2, [1.0, 3.0]))
+    assert telemetry.scalars == {}
+    recorder.put(record(4, [5.0, 5.0]))
+    assert list(telemetry.scalars) == [2]
+    recorder.flush()
+    recorder.flush()
+    assert list(telemetry.scalars) == [2, 4]
+
+
+def test_measurements_are_means_and_states_are_last_values():
+    telemetry, recorder = make()
+    recorder.put(record(2, [1.0, 3.0]))
+    recorder.flush()
+    assert telemetry.scalars[2] == {
+        "loss_real": 2.0,
+        "k": 1.0,
+        "learning_rate": 1.0,
+        "sample_spread": pytest.approx(0.5),
+        "images_per_second": 7.0,
+    }
+
+
+def test_grids_are_bytes_beside_the_real_images():
+    real = np.zeros((1, 2, 2, 3), np.uint8)
+    telemetry, recorder = make(real)
+    recorder.put(record(2, [1.0], samples=jnp.full((1, 2, 2, 3), 0.5)))
+    recorder.flush()
+    samples, shown, reconstructions = telemetry.grids[2]
+    assert shown is real
+    assert (samples == 255).all()
+    assert (reconstructions == 255).all()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_the_first_step_that_diverged_is_named(bad):
+    telemetry, recorder = make()
+    recorder.put(record(10, [1.0, 1.0, bad, bad]))
+    with pytest.raises(Diverged, match=r"loss_real is (nan|inf) at step 9"):
+        recorder.flush()
+    assert telemetry.scalars == {}

@@ -1,0 +1,28 @@
+import os
+import signal
+
+import pytest
+
+from began_jax import signals
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_first_signal_is_collected_and_the_second_acts(number):
+    acted = []
+    before = signal.signal(number, lambda *args: acted.append(args[0]))
+    try:
+        with signals.collect() as received:
+            os.kill(os.getpid(), number)
+            assert (received, acted) == ([number], [])
+            os.kill(os.getpid(), number)
+            assert (received, acted) == ([number], [number])
+        os.kill(os.getpid(), number)
+        assert acted == [number, number]
+    finally:
+        signal.signal(number, before)
+
+
+def test_stopped_says_where_and_exits_as_a_shell_would_report():
+    stopped = signals.Stopped(signal.SIGTERM, 12)
+    assert str(stopped).startswith("SIGTERM: saved at step 12")
+    assert stopped.exit_status == 143
