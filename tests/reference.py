@@ -171,9 +171,8 @@ def decode(model, params, h, carry):
 
 
 def reconstruction_loss(model, eta, d, v, carry):
-    """L(v) = mean |r|^η, r = v − D(v): the loss, `back` to (dL/dv, D's gradients), the margin.
+    """L(v) = mean |r|^η, r = v − D(v): the loss, `back` to (dL/dv, D's gradients), and r.
 
-    The margin, min |r| / max |D(v)|, tells what rounding of D(v) leaves sign(r) as it is.
     dL/dr = η |r|^(η−1) sign(r) / size;  D(v) receives −dL/dr;  v receives dL/dr and D's share.
     """
     h, encoder_back = encode(model, d["encoder"], v, carry)
@@ -186,23 +185,23 @@ def reconstruction_loss(model, eta, d, v, carry):
         dv, encoder_grads = encoder_back(dh)
         return dr + dv, {"encoder": encoder_grads, "decoder": decoder_grads}
 
-    return np.mean(np.abs(r) ** eta), back, np.abs(r).min() / np.abs(y).max()
+    return np.mean(np.abs(r) ** eta), back, r
 
 
 def discriminator_gradients(model, eta, d, g, x, z, k, carry):
-    """L_D = L(x) − k L(G(z_D)) and its gradient in D's parameters; also L(x) and the margin."""
+    """L_D = L(x) − k L(G(z_D)) and its gradient in D's parameters; also L(x) and the residuals."""
     fake, _ = decode(model, g, z, carry)
-    real_loss, real_back, real_margin = reconstruction_loss(model, eta, d, x, carry)
-    fake_loss, fake_back, fake_margin = reconstruction_loss(model, eta, d, fake, carry)
+    real_loss, real_back, real_residual = reconstruction_loss(model, eta, d, x, carry)
+    fake_loss, fake_back, fake_residual = reconstruction_loss(model, eta, d, fake, carry)
     grads = tree_map(lambda a, b: a - k * b, real_back()[1], fake_back()[1])
-    return real_loss - k * fake_loss, grads, real_loss, min(real_margin, fake_margin)
+    return real_loss - k * fake_loss, grads, real_loss, [real_residual, fake_residual]
 
 
 def generator_gradients(model, eta, d, g, z, carry):
-    """L_G = L(G(z_G)) and its gradient in G's parameters; also the margin."""
+    """L_G = L(G(z_G)) and its gradient in G's parameters; also the residual."""
     fake, generator_back = decode(model, g, z, carry)
-    loss, back, margin = reconstruction_loss(model, eta, d, fake, carry)
-    return loss, generator_back(back()[0])[1], margin
+    loss, back, residual = reconstruction_loss(model, eta, d, fake, carry)
+    return loss, generator_back(back()[0])[1], residual
 
 
 def tree_map(f, *trees):
@@ -269,14 +268,14 @@ def step(config, state, images, z_d, z_g):
     carry = max(0.0, 1 - state.step / model.carry_steps) if model.carry_steps else 0.0
     lr, t = state.plateau.learning_rate, state.step + 1
 
-    _, grads_d, loss_real, margin_d = discriminator_gradients(
+    _, grads_d, loss_real, residuals = discriminator_gradients(
         model, began.eta, state.d, state.g, x, z_d, state.k, carry
     )
     adam_d = adam_moments(optim, grads_d, *state.adam_d)
     new_d = adam_update(optim, state.d, *adam_d, t, lr)
 
     judge = new_d if began.alternating else state.d
-    loss_fake, grads_g, margin_g = generator_gradients(model, began.eta, judge, state.g, z_g, carry)
+    loss_fake, grads_g, residual = generator_gradients(model, began.eta, judge, state.g, z_g, carry)
     adam_g = adam_moments(optim, grads_g, *state.adam_g)
     new_g = adam_update(optim, state.g, *adam_g, t, lr)
 
@@ -291,5 +290,5 @@ def step(config, state, images, z_d, z_g):
         "balance": balance,
         "m_global": m_global,
         "learning_rate": lr,
-        "margin": min(margin_d, margin_g),
+        "residuals": [*residuals, residual],
     }

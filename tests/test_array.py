@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import pickle
 import zipfile
 
 import numpy as np
@@ -133,7 +134,8 @@ def test_every_setting_is_in_the_key(tmp_path, cache, change):
         np.savez(path, a=255 - images, b=images)
         os.utime(path, ns=(times, times + 1))
     if change == "path":
-        path = path.rename(tmp_path / "b.npz")
+        (tmp_path / "b").mkdir()
+        path = path.rename(tmp_path / "b" / path.name)
     fields = {
         "crop_size": {"crop_size": 64},
         "name": {"name": "b"},
@@ -179,6 +181,11 @@ def _pickled(path):
     np.save(path, np.array([{}, None], object), allow_pickle=True)
 
 
+def _pickled_in_npz(path):
+    with path.open("wb") as file:
+        np.savez(file, a=np.array([{}, None], object))
+
+
 def _cut(path):
     np.save(path, IMAGES)
     path.write_bytes(path.read_bytes()[:-1])
@@ -201,6 +208,8 @@ def _damaged_header(path):
     "write",
     [
         _pickled,
+        _pickled_in_npz,
+        lambda path: path.write_bytes(pickle.dumps(IMAGES)),
         _cut,
         _damaged_npz,
         _damaged_header,

@@ -302,7 +302,8 @@ def test_every_setting_is_in_the_key(root, cache, change):
 def test_another_folder_and_another_zip_are_prepared(root, tmp_path, cache, png):
     _save(root / "a.png", 1)
     _load(root)
-    root = root.rename(tmp_path / "moved")
+    (tmp_path / "moved").mkdir()
+    root = root.rename(tmp_path / "moved" / root.name)
     assert _values(root) == [1]
     for value in (2, 3):  # same names, sizes and, for all we know, times
         _zip(tmp_path / "a.zip", ["a.png"], lambda _, value=value: png(value))

@@ -21,20 +21,22 @@ METRIC_RTOL, METRIC_ATOL = 200 * U, 20 * U
 # A gradient is a signed sum of 10^4 terms, and L_D's a difference of two such, so that roundings
 # count against a sum some ten times smaller than its terms. Relative to the layer's largest.
 GRADIENT_TOLERANCE = 1000 * U
-# |r|'s derivative jumps at r = v − D(v) = 0. D(v) is exact to some 5 u of its largest (1 u in the
-# mean); with an |r| below this share of it, float32 may see the other sign, and the gradients of
-# such a step are not compared. Elsewhere no sign differs, so that the tolerance above holds.
+# |r|'s derivative jumps at r = v − D(v) = 0. D(v) is exact to some 5 u of the largest (1 u in the
+# mean); with an |r| below this share of the largest, float32 may see the other sign, and the
+# gradients of such a step are not compared. Elsewhere no sign differs: the tolerance above holds.
 AMBIGUOUS_MARGIN = 16 * U
-# Free run, distance between the two parameter vectors over the distance travelled. β2 in float32
-# alone gives up to u / (1 − β2) / 2 = 3e-5; gradients near Adam's ε, and one flipped sign among
-# 10^4 residuals, add as much or a few times more.
-FREE_DISTANCE, FREE_METRIC_RTOL = 1e-3, 1e-4
+# Free run: distance between the two parameter vectors over the distance travelled, and the metrics.
+# Until a sign differs: β2 in float32 alone gives up to u / (1 − β2) / 2 = 3e-5, gradients near
+# Adam's ε a little more. From there on: a sign more or less is one of 10^4 terms of a gradient,
+# of which Adam makes 1e-4 of the distance or more, and which turns further signs.
+FREE_DISTANCE, FREE_METRIC_TOLERANCE = 1e-4, 1e-4
+FREE_DISTANCE_AFTER, FREE_METRIC_TOLERANCE_AFTER = 1e-2, 1e-2
 
 COMMON = {
     "model__carry_steps": 15,  # the carry ends, and stays at 0, within 20 steps
     "began__lambda_k": 0.1,
     "optim__learning_rate": 1e-3,
-    "optim__min_learning_rate": 3e-4,
+    "optim__min_learning_rate": 2e-4,
     "optim__decay_window_steps": 10**6,
     "optim__ema_half_life_images": 0,
     "train__batch_size": 3,
@@ -78,10 +80,10 @@ def random_parameters(config, rng):
 
 
 def images_of(config, num_steps, rng):
-    """uint8 noise in blocks of 4 × 4 pixels, whose contrast falls, rises and falls."""
+    """uint8 noise in blocks of 4 × 4 pixels, whose contrast goes up and down, and M_global."""
     size = config.model.resolution
     shape = (num_steps, config.train.batch_size, size // 4, size // 4, config.model.channels)
-    contrast = 0.55 + 0.45 * np.cos(2 * np.pi * np.arange(num_steps) / 12)
+    contrast = 0.55 + 0.45 * np.cos(2 * np.pi * (np.arange(num_steps) + 4) / 12)
     blocks = rng.uniform(-127, 127, shape) * contrast[:, None, None, None, None]
     return (127.5 + blocks.repeat(4, 2).repeat(4, 3)).astype(np.uint8)
 
@@ -167,21 +169,36 @@ def assert_descent(optim, before, after, moments, t, learning_rate):
     assert (np.abs(actual - wanted) <= tolerance).all(), np.abs(actual - wanted).max()
 
 
+@functools.cache
+def steps_of_reference(name):
+    """(before, after, measured) of the reference for every step, each from the project's state."""
+    config, states, _, feeds = run(name)
+    plateau, steps = reference.Plateau(config.optim.learning_rate), []
+    for state, feed in zip(states, feeds, strict=False):
+        before = to_reference(state, plateau)
+        after, measured = reference.step(config, before, *feed)
+        plateau = after.plateau
+        steps.append((before, after, measured))
+    return steps
+
+
+def signs_are_clear(measured):
+    return all(np.abs(r).min() > AMBIGUOUS_MARGIN * np.abs(r).max() for r in measured["residuals"])
+
+
 @pytest.mark.parametrize("name", RUNS)
 def test_one_step(name):
     config, states, metrics, feeds = run(name)
-    plateau, compared = reference.Plateau(config.optim.learning_rate), 0
-    for i, feed in enumerate(feeds):
-        before, after = to_reference(states[i], plateau), to_reference(states[i + 1], None)
-        expected, measured = reference.step(config, before, *feed)
-        plateau = expected.plateau
+    compared = 0
+    for i, (before, expected, measured) in enumerate(steps_of_reference(name)):
+        after = to_reference(states[i + 1], None)
         assert after.step == expected.step
         assert_metrics(metrics[i], measured, METRIC_RTOL, METRIC_ATOL)
         np.testing.assert_allclose(after.k, expected.k, METRIC_RTOL, METRIC_ATOL)
         lr = measured["learning_rate"]
         assert_descent(config.optim, before.d, after.d, after.adam_d, i + 1, lr)
         assert_descent(config.optim, before.g, after.g, after.adam_g, i + 1, lr)
-        if config.began.eta == 2 or measured["margin"] > AMBIGUOUS_MARGIN:
+        if config.began.eta == 2 or signs_are_clear(measured):
             compared += 1
             assert_moments(after.adam_d, expected.adam_d)
             assert_moments(after.adam_g, expected.adam_g)
@@ -192,14 +209,21 @@ def test_one_step(name):
 def test_free_run(name):
     config, states, metrics, feeds = run(name)
     start = state = to_reference(states[0], reference.Plateau(config.optim.learning_rate))
+    same_signs = True
     for i, feed in enumerate(feeds):
         state, measured = reference.step(config, state, *feed)
-        assert_metrics(metrics[i], measured, FREE_METRIC_RTOL, FREE_METRIC_RTOL)
+        if config.began.eta == 1:
+            residuals = zip(
+                steps_of_reference(name)[i][2]["residuals"], measured["residuals"], strict=True
+            )
+            same_signs &= all((np.sign(a) == np.sign(b)).all() for a, b in residuals)
+        tolerance = FREE_METRIC_TOLERANCE if same_signs else FREE_METRIC_TOLERANCE_AFTER
+        assert_metrics(metrics[i], measured, tolerance, tolerance)
         project = to_reference(states[i + 1], None)
         for net in ("d", "g"):
             ours, theirs, origin = (flat(getattr(s, net)) for s in (project, state, start))
             distance = np.linalg.norm(ours - theirs) / np.linalg.norm(theirs - origin)
-            assert distance < FREE_DISTANCE, (i, net)
+            assert distance < (FREE_DISTANCE if same_signs else FREE_DISTANCE_AFTER), (i, net)
 
 
 def test_runs_meet_what_they_are_meant_to_compare():
@@ -209,8 +233,10 @@ def test_runs_meet_what_they_are_meant_to_compare():
     assert 1.0 in ks["fig1"]
     assert min(np.diff(ks["fig1"])) < -1e-4
     assert 0.0 in ks["plain"]
-    rates = [m["learning_rate"] for m in run("plain")[2]]
-    assert sorted({round(rate, 7) for rate in rates}) == [3e-4, 5e-4, 1e-3]
+    # Per window: the first, a better one, a stall, better than the last but not than the best, the
+    # best so far, a stall whose halving meets the floor.
+    rates = [m["learning_rate"] for m in run("plain")[2]][:: PLATEAU["optim__decay_window_steps"]]
+    np.testing.assert_allclose(rates, [1e-3, 1e-3, 1e-3, 5e-4, 2.5e-4, 2.5e-4, 2e-4], rtol=1e-6)
     _, _, _, feeds = run("author")
     assert np.abs(feeds[0][1] - feeds[0][2]).max() > 0.1
 
