@@ -5,7 +5,6 @@ from jax import numpy as jnp
 
 from began_jax import models
 from began_jax.config import ModelConfig
-from began_jax.models.networks import upsample
 from tests.conftest import make_config
 
 PRESETS_AND_SKIPS = [("author", True), ("author", False), ("fig1", True), ("fig1", False)]
@@ -99,12 +98,6 @@ def test_no_two_layers_start_with_the_same_weights():
         np.asarray(leaf).ravel()[:4].tobytes() for leaf in jax.tree.leaves(d) if leaf.ndim > 1
     ]
     assert len(set(starts)) == len(starts)
-
-
-def test_upsample_repeats_rows_and_columns():
-    x = np.arange(2 * 3 * 3 * 2, dtype=np.float32).reshape(2, 3, 3, 2)
-    expected = np.repeat(np.repeat(x, 4, axis=1), 4, axis=2)
-    np.testing.assert_array_equal(upsample(jnp.asarray(x), 4), expected)
 
 
 def test_carry_falls_linearly_to_zero_and_stays():

@@ -25,12 +25,12 @@ GRADIENT_TOLERANCE = 1000 * U
 # mean); with an |r| below this share of the largest, float32 may see the other sign, and the
 # gradients of such a step are not compared. Elsewhere no sign differs: the tolerance above holds.
 AMBIGUOUS_MARGIN = 16 * U
-# Free run: distance between the two parameter vectors over the distance travelled, and the metrics.
-# Until a sign differs: β2 in float32 alone gives up to u / (1 − β2) / 2 = 3e-5; a gradient no larger
-# than its rounding, at t = 1, moves one of some 10^3 parameters by a few percent of lr too much or
-# too little, 1e-3 of the distance. From there on: a sign more or less is one of 10^4 terms of a
-# gradient, of which Adam makes 1e-4 of the distance or more, and which turns further signs.
-FREE_DISTANCE, FREE_METRIC_TOLERANCE = 2e-3, 1e-4
+# Free run: distance between the two parameter vectors over the distance travelled; the metrics.
+# Until a sign differs: β2 in float32 alone gives up to u / (1 − β2) / 2 = 3e-5, and a gradient
+# hardly larger than its rounding moves one of 10^3 parameters by a few percent of lr too much or
+# too little, up to 1e-3 of the distance. From there on: a sign more or less is one of 10^4 terms
+# of a gradient, of which Adam makes 1e-4 of the distance or more, and which turns further signs.
+FREE_DISTANCE, FREE_METRIC_TOLERANCE = 1e-3, 1e-4
 FREE_DISTANCE_AFTER, FREE_METRIC_TOLERANCE_AFTER = 1e-2, 1e-2
 
 COMMON = {

@@ -4,13 +4,26 @@ Notation of docs/paper.md: S = log2(resolution / 8) scales, n the base channel w
 boundary. Every convolution is 3×3 with one pixel of zero padding on each side; ELU follows all
 but the last; nothing follows the fully connected layers. Sub-sampling takes the even rows and
 columns, so a stride-2 convolution is the stride-1 one sub-sampled.
+
+Neither an up-sampled map nor a concatenation with one is ever made: a convolution takes the maps
+at the size they have, which is the same by the algebra of `layers`, and less work.
 """
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from flax import linen as nn
 from jax import Array
-from jax import numpy as jnp
 
 from began_jax.config import BOTTLENECK_SIZE, ModelConfig
+from began_jax.models import layers
+
+
+class Upsampled(NamedTuple):
+    """Stands for `layers.upsample(map, factor)`."""
+
+    map: Array  # (B, H, W, C)
+    factor: int = 1
 
 
 class Encoder(nn.Module):
@@ -23,14 +36,14 @@ class Encoder(nn.Module):
         """`carry` is the vanishing residual's weight in [0, 1], or None for none."""
         c = self.config
         hidden = _HiddenConvs(c, carry)
-        x = hidden(x.astype(c.dtype), c.n, "conv_in")
+        x = hidden([Upsampled(x.astype(c.dtype))], c.n, "conv_in")
         for s in range(1, c.num_scales + 1):
             for i in range(1, c.repeats):
-                x = hidden(x, s * c.n, f"scale{s}_conv{i}")
-            x = hidden(x, (s + 1) * c.n, f"scale{s}_conv{c.repeats}", stride=2)
+                x = hidden([Upsampled(x)], s * c.n, f"scale{s}_conv{i}")
+            x = hidden([Upsampled(x)], (s + 1) * c.n, f"scale{s}_conv{c.repeats}", stride=2)
         if c.preset == "fig1":
             for i in range(1, c.repeats + 1):
-                x = hidden(x, (c.num_scales + 1) * c.n, f"bottom_conv{i}")
+                x = hidden([Upsampled(x)], (c.num_scales + 1) * c.n, f"bottom_conv{i}")
         return nn.Dense(c.n_h, dtype=c.dtype, name="fc")(x.reshape(x.shape[0], -1))
 
 
@@ -48,18 +61,20 @@ class Decoder(nn.Module):
         h0 = nn.Dense(size * size * c.n, dtype=c.dtype, name="fc")(h.astype(c.dtype))
         h0 = h0.reshape(-1, size, size, c.n)
         x = self._author(h0, hidden) if c.preset == "author" else self._fig1(h0, hidden)
-        return _conv(c, x, c.channels, "conv_out")
+        return _Conv(c.channels, c.dtype, name="conv_out")([Upsampled(x)])
 
     def _author(self, h0: Array, hidden: "_HiddenConvs") -> Array:
         """Per scale: [concat h0], repeats − 1 convolutions, up-sample, one convolution."""
         c = self.config
         x = h0
         for s in range(1, c.num_scales + 1):
+            inputs = [Upsampled(x)]
             if c.skips and s > 1:
-                x = _concat_h0(x, h0)
+                inputs.append(Upsampled(h0, 2 ** (s - 1)))
             for i in range(1, c.repeats):
-                x = hidden(x, c.n, f"scale{s}_conv{i}")
-            x = hidden(upsample(x, 2), c.n, f"scale{s}_conv{c.repeats}")
+                inputs = [Upsampled(hidden(inputs, c.n, f"scale{s}_conv{i}"))]
+            doubled = [Upsampled(part.map, 2 * part.factor) for part in inputs]
+            x = hidden(doubled, c.n, f"scale{s}_conv{c.repeats}")
         return x
 
     def _fig1(self, h0: Array, hidden: "_HiddenConvs") -> Array:
@@ -67,14 +82,36 @@ class Decoder(nn.Module):
         c = self.config
         x = h0
         for i in range(1, c.repeats + 1):
-            x = hidden(x, c.n, f"top_conv{i}")
+            x = hidden([Upsampled(x)], c.n, f"top_conv{i}")
         for s in range(1, c.num_scales + 1):
-            x = upsample(x, 2)
+            inputs = [Upsampled(x, 2)]
             if c.skips:
-                x = _concat_h0(x, h0)
+                inputs.append(Upsampled(h0, 2**s))
             for i in range(1, c.repeats + 1):
-                x = hidden(x, c.n, f"scale{s}_conv{i}")
+                x = hidden(inputs, c.n, f"scale{s}_conv{i}")
+                inputs = [Upsampled(x)]
         return x
+
+
+class _Conv(nn.Module):
+    """Convolution and bias of the channel-wise concatenation of maps."""
+
+    features: int
+    dtype: str
+    stride: int = 1
+
+    @nn.compact
+    def __call__(self, inputs: Sequence[Upsampled]) -> Array:
+        channels = [part.map.shape[-1] for part in inputs]
+        shape = (3, 3, sum(channels), self.features)
+        kernel = self.param("kernel", nn.initializers.zeros, shape).astype(self.dtype)
+        y = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+        start = 0
+        for part, num in zip(inputs, channels, strict=True):
+            share = kernel[:, :, start : start + num]
+            y = y + layers.conv(part.map, share, factor=part.factor, stride=self.stride)
+            start += num
+        return y
 
 
 class _HiddenConvs:
@@ -88,31 +125,14 @@ class _HiddenConvs:
         self.config = config
         self.carry = carry
 
-    def __call__(self, x: Array, features: int, name: str, stride: int = 1) -> Array:
-        y = nn.elu(_conv(self.config, x, features, name, stride))
-        if self.carry is None or x.shape != y.shape:
+    def __call__(
+        self, inputs: Sequence[Upsampled], features: int, name: str, stride: int = 1
+    ) -> Array:
+        y = nn.elu(_Conv(features, self.config.dtype, stride, name=name)(inputs))
+        if self.carry is None or len(inputs) > 1:
             return y
-        carry = self.carry.astype(x.dtype)
-        return carry * x + (1 - carry) * y
-
-
-def _conv(config: ModelConfig, x: Array, features: int, name: str, stride: int = 1) -> Array:
-    return nn.Conv(
-        features,
-        kernel_size=(3, 3),
-        strides=stride,
-        padding=1,
-        dtype=config.dtype,
-        name=name,
-    )(x)
-
-
-def upsample(x: Array, factor: int) -> Array:
-    """Nearest-neighbour up-sampling of (B, H, W, C) to (B, factor·H, factor·W, C)."""
-    b, h, w, c = x.shape
-    x = jnp.broadcast_to(x[:, :, None, :, None, :], (b, h, factor, w, factor, c))
-    return x.reshape(b, factor * h, factor * w, c)
-
-
-def _concat_h0(x: Array, h0: Array) -> Array:
-    return jnp.concatenate([x, upsample(h0, x.shape[1] // h0.shape[1])], axis=-1)
+        v = layers.upsample(*inputs[0])
+        if v.shape != y.shape:
+            return y
+        carry = self.carry.astype(v.dtype)
+        return carry * v + (1 - carry) * y
