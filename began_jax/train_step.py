@@ -17,8 +17,8 @@ Metrics = dict[str, Array]
 def train_step(config: Config, state: TrainState, images: Array) -> tuple[TrainState, Metrics]:
     """Updates D, G and k_t once.
 
-    D and G step from the same parameters, each by its own Adam (with `began.alternating`, G's
-    gradient goes through the updated D); k_t and M_global come from L(x) and L(G(z_G)) of the step.
+    D and G step from the same parameters, each by its own Adam; k_{t+1} and M_global come from this
+    step's L(x) and L(G(z_G)). With `began.alternating`, L(G(z_G)) is taken through the updated D.
 
     Args:
       config: static.

@@ -7,8 +7,8 @@ times the paper's, λ_k = 0.05 (0.001 would need ten thousand steps to bring k n
 (at 0.5 the samples were slower to spread), one draw of z a step, no vanishing residual, a shorter
 average. docs/results.md tells what was tried.
 
-Hardware and time: TIME
-Expected: EXPECTED
+Hardware and time: two cores of an AMD EPYC server, two and a half minutes in all.
+Expected: sample_spread about 0.6, M_global about 0.046 (three seeds; docs/results.md).
 """
 
 from ml_collections import ConfigDict
