@@ -9,7 +9,7 @@ demo: .venv/runtime ## trains on the embedded faces for a few minutes on a CPU
 	@echo "Samples of every stage: runs/demo/samples. Curves: tensorboard --logdir=runs/demo"
 
 test: .venv/dev ## the whole suite
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/dev
 	$(BIN)/ruff check .
@@ -18,7 +18,7 @@ lint: .venv/dev
 types: .venv/dev
 	$(BIN)/mypy
 
-check: lint types test ## what CI runs
+check: lint types test ## what CI runs on this Python
 
 clean:
 	rm -rf .venv .cache

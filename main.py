@@ -1,10 +1,8 @@
 """The command line: python main.py --config=configs/celeba64.py [--config.model.n=64 ...]."""
 
-import json
 import re
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 from began_jax import runtime
 
@@ -47,13 +45,9 @@ def main(argv: list[str]) -> int:
 
 
 def _train() -> None:
-    if _CONFIG.value is None:
-        raise errors.UserError("--config=configs/<name>.py is needed")
-    try:
-        values = _CONFIG.value.to_dict()
-    except OSError as error:  # raised late, by the first access to a file that is not there
-        raise errors.UserError(f"--config: {' '.join(str(error).split())}") from error
-    config = config_lib.parse(values)
+    if _STEP.value is not None:
+        raise errors.UserError("--step: --mode=train goes on from the newest checkpoint")
+    config = _config()
     workdir = Path(_WORKDIR.value or Path("runs") / config.name)
     runtime.enable_compilation_cache()
     if _DRY_RUN.value:
@@ -66,19 +60,30 @@ def _train() -> None:
         train.train(config, workdir)
 
 
-def _fingerprint() -> None:
-    from began_jax import checkpoints, sharding
+def _config() -> config_lib.Config:
+    if _CONFIG.value is None:
+        raise errors.UserError("--config=configs/<name>.py is needed")
+    try:
+        values = _CONFIG.value.to_dict()
+    except OSError as error:  # raised late, by the first access to a file that is not there
+        raise errors.UserError(f"--config: {_one_line(error)}") from error
+    return config_lib.parse(values)
 
+
+def _fingerprint() -> None:
     if _WORKDIR.value is None:
         raise errors.UserError("--workdir=<run folder> is needed")
+    if _CONFIG.value is not None or _DRY_RUN.value:
+        raise errors.UserError("--mode=fingerprint takes --workdir and --step alone")
     workdir = Path(_WORKDIR.value)
-    path = workdir / "config.json"
-    if not path.exists():
-        raise errors.UserError(f"--workdir={workdir}: no run there (no config.json)")
-    config = config_lib.parse(json.loads(path.read_text(encoding="utf-8")))
-    target = sharding.abstract_state(config, sharding.make_mesh(1))
+    config = config_lib.load(workdir / "config.json")
+    import jax
+
+    from began_jax import checkpoints, sharding
+
+    one_device = sharding.make_mesh(1, jax.devices()[:1])
     with checkpoints.Checkpoints(workdir / "checkpoints") as saved:
-        state = saved.restore(target, _STEP.value)
+        state = saved.restore(sharding.abstract_state(config, one_device), _STEP.value)
     print(f"step {int(state.step)} sha256 {checkpoints.fingerprint(state)}")
 
 
@@ -86,18 +91,22 @@ def _parse_flags(argv: list[str]) -> list[str]:
     """absl's parser, with one line instead of a traceback for a wrong field, value or file."""
     try:
         for argument in argv[1:]:
-            if field := re.match(r"--(?:no)?config\.([\w.]+)", argument):
+            if field := re.match(r"--?(?:no)?config\.([\w.]+)", argument):
                 config_lib.check_field(field[1])
         return flags.FLAGS(argv)
     except errors.UserError as error:
-        _exit(str(error))
+        message = str(error)
     except flags.Error as error:
-        _exit(f"{error}; see --help")
-
-
-def _exit(message: str) -> NoReturn:
+        message = f"{error}; see --help"
+    # What a config file can do wrong; the message has the line where Python knows it.
+    except (AttributeError, ImportError, OSError, SyntaxError) as error:
+        message = f"--config: {_one_line(error)}"
     print(message, file=sys.stderr)
-    sys.exit(1)
+    sys.exit(errors.UserError.exit_status)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ _STATE = "state"
 
 
 class CheckpointError(errors.UserError):
-    """No checkpoint, or none that can be read; one line."""
+    """No checkpoint, none that can be read, or one that was not saved."""
 
 
 class Checkpoints:
@@ -32,7 +33,7 @@ class Checkpoints:
 
         Without `to_keep` the directory is only read.
         """
-        read_only = to_keep is None
+        self._read_only = read_only = to_keep is None
         policies: list[Any] = [checkpoint_managers.LatestN(to_keep)]
         if keep_every_steps:
             policies.append(checkpoint_managers.EveryNSteps(keep_every_steps))
@@ -43,7 +44,7 @@ class Checkpoints:
                 cleanup_tmp_directories=not read_only,
                 read_only=read_only,
                 create=not read_only,
-                save_interval_steps=0 if read_only else 1,
+                save_interval_steps=0 if read_only else 1,  # else Orbax warns
             ),
             item_names=(_STATE,),
         )
@@ -61,18 +62,26 @@ class Checkpoints:
     def save(self, step: int, state: TrainState) -> None:
         """Starts saving; returns when the state is copied, so that it may be donated.
 
-        A step that is there already is left alone: the state is a function of the step.
+        A step that is there already is left alone: the state is a function of the step, and
+        `restore` has put away what cannot be read.
+
+        Raises:
+          CheckpointError: Orbax did not take it.
         """
-        if step not in self.steps():
-            self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state)))
+        if step in self.steps():
+            return
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state))
+        if not self._manager.save(step, args=args):
+            raise CheckpointError(f"step {step} is not saved, as there are {self.steps()}")
 
     def restore(self, target: TrainState, step: int | None = None) -> TrainState:
         """The state of a step, or of the newest that can be read.
 
         Args:
           target: shapes, dtypes and shardings (`sharding.abstract_state`).
-          step: a saved step; None for the newest. A newest one that is damaged is passed over with
-            a warning, an asked-for one is not.
+          step: a saved step; None for the newest. One that cannot be read is passed over with a
+            warning and, unless the directory is only read, moved to `damaged-checkpoints` beside
+            it; an asked-for one is not.
 
         Raises:
           CheckpointError: there is nothing to restore.
@@ -82,16 +91,25 @@ class Checkpoints:
             raise CheckpointError(f"no checkpoint of step {step}; there are {steps}")
         for candidate in [step] if step is not None else reversed(steps):
             try:
-                return self._restore(candidate, target)
+                args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
+                return self._manager.restore(candidate, args=args)[_STATE]
             except (ValueError, KeyError, OSError) as error:  # what Orbax raises for damaged files
+                message = f"checkpoint {candidate} cannot be read: {' '.join(str(error).split())}"
                 if step is not None:
-                    raise CheckpointError(f"checkpoint {step} cannot be read: {error}") from error
-                logging.warning("checkpoint %d cannot be read, trying an older one", candidate)
+                    raise CheckpointError(message) from error
+                logging.warning("%s", message)
+                self._put_away(candidate)
         raise CheckpointError(f"no readable checkpoint in {self._manager.directory}")
 
-    def _restore(self, step: int, target: TrainState) -> TrainState:
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
-        return self._manager.restore(step, args=args)[_STATE]
+    def _put_away(self, step: int) -> None:
+        """Orbax would save nothing up to the newest step that it sees, readable or not."""
+        if self._read_only:
+            return
+        directory = Path(self._manager.directory)
+        damaged = directory.parent / "damaged-checkpoints"
+        damaged.mkdir(exist_ok=True)
+        os.rename(directory / str(step), damaged / f"{step}-{uuid.uuid4().hex}")
+        self._manager.reload()
 
 
 def fingerprint(state: TrainState) -> str:

@@ -9,6 +9,7 @@ import difflib
 import json
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from began_jax import errors
@@ -22,6 +23,14 @@ BOTTLENECK_SIZE = 8  # height and width at the encoder/decoder boundary, at ever
 
 _FREE_ON_RESUME = (
     "name",
+    "data.source",
+    "data.name",
+    "data.split",
+    "data.path",
+    "data.crop",
+    "data.crop_size",
+    "data.max_bad_fraction",
+    "data.num_images",
     "train.num_steps",
     "train.log_every_steps",
     "train.sample_every_images",
@@ -138,6 +147,20 @@ def parse(values: Mapping[str, Any]) -> Config:
     return config
 
 
+def load(path: Path) -> Config:
+    """The config that `to_json` wrote to a file.
+
+    Raises:
+      ConfigError: it is not there, damaged, or of another version of this program.
+    """
+    try:
+        return parse(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: not there, so no run is") from None
+    except (ValueError, ConfigError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
 def to_json(config: Config) -> str:
     """The resolved config as indented JSON; `parse(json.loads(...))` is its inverse."""
     return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
@@ -156,8 +179,8 @@ def check_field(dotted: str) -> None:
 def differing_fields(saved: Config, new: Config) -> list[tuple[str, Any, Any]]:
     """(field, saved value, new value) of every field that a run may not change when it goes on.
 
-    A run may change its name and how long it trains, records and saves; the rest defines what is
-    computed.
+    A run may change its name, how long it trains, records and saves, and where its images lie
+    (`train.py` looks at the images themselves); the rest defines what is computed.
     """
     return [
         (f"config.{name}", old, new_value)

@@ -4,4 +4,4 @@
 class UserError(Exception):
     """Something its user can mend; the message says what, which value, and what is allowed."""
 
-    exit_status = 1
+    exit_status = 2  # 1 is what Python exits with after an uncaught exception

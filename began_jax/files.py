@@ -1,10 +1,13 @@
 """Where files go, and writing them so that nobody ever sees half of one."""
 
 import contextlib
+import fcntl
 import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+
+from began_jax import errors
 
 
 def cache_dir() -> Path:
@@ -28,6 +31,21 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def exclusive(directory: Path) -> Iterator[None]:
+    """Keeps `directory` to this process within the block; the system frees it when a process dies.
+
+    Raises:
+      UserError: another process has it.
+    """
+    with (directory / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise errors.UserError(f"{directory}: another process is working in it") from None
+        yield
 
 
 def write_text(path: Path, text: str) -> None:

@@ -72,9 +72,7 @@ def joint(
     loss_real, grads_real = jax.value_and_grad(error)(d, x)
     loss_fake, (grads_fake, fake_bar) = jax.value_and_grad(error, argnums=(0, 1))(d, fake)
     (grads_g,) = pull_back(fake_bar)
-    grads_d = jax.tree.map(
-        lambda real, fake: losses.discriminator_loss(real, fake, k), grads_real, grads_fake
-    )
+    grads_d = jax.tree.map(lambda real, fake: real - k * fake, grads_real, grads_fake)
     return JointGradients(loss_real, loss_fake, grads_d, grads_g)
 
 

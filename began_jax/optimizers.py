@@ -35,8 +35,9 @@ def update_plateau(config: OptimConfig, state: optax.OptState, m_global: Array) 
     """Feeds one step's M_global; the next step's learning rate is learning_rate · state.scale.
 
     The paper does not say what a stall is. The first author's library compares the mean over an
-    epoch of about 16,000 steps with the previous epoch's and halves unless it fell by 1e-4; optax
-    compares with the best window so far, which differs only after a window that got worse.
+    epoch of about 16,000 steps with the previous epoch's and halves unless it fell by 1e-4. optax
+    compares with the best window so far and leaves that as it is when a window fell by less: it
+    halves later where M_global creeps down, and sooner after a window that got worse.
     """
     _, state = _plateau(config).update(jnp.float32(0.0), state, value=m_global)
     return state

@@ -16,8 +16,14 @@ from began_jax.train_step import Metrics
 _LAST_VALUES = ("k", "learning_rate")  # states; the other metrics are measurements and averaged
 
 
+CURE = (
+    "the checkpoints, if any, are from before. The usual cure is a lower "
+    "config.optim.learning_rate, in a new --workdir"
+)
+
+
 class Diverged(errors.UserError):
-    """A loss is no longer finite."""
+    """A loss or a parameter is no longer finite."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +82,4 @@ def _check_finite(first_step: int, steps: list[dict[str, np.ndarray]]) -> None:
     for step, metrics in enumerate(steps, first_step):
         for name, value in metrics.items():
             if not np.isfinite(value):
-                raise Diverged(
-                    f"{name} is {value} at step {step}; the newest checkpoint is from before. "
-                    "A lower config.optim.learning_rate is the usual cure"
-                )
+                raise Diverged(f"{name} is {value} at step {step}; {CURE}")

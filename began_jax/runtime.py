@@ -1,9 +1,8 @@
 """What must be set before JAX starts: XLA's flags and the compilation cache."""
 
+import importlib.util
 import os
 from importlib import metadata
-
-from absl import logging
 
 from began_jax import files
 
@@ -14,13 +13,14 @@ _CPU_FLAG_VERSIONS = ("0.10.",)
 
 
 def configure() -> None:
-    """Sets the environment for the JAX that is installed; the user's own settings win.
+    """Sets XLA_FLAGS for the JAX that is installed, unless the user has; provenance.json tells.
 
     Call before the first import of jax.
     """
-    if metadata.version("jax").startswith(_CPU_FLAG_VERSIONS) and "XLA_FLAGS" not in os.environ:
-        os.environ["XLA_FLAGS"] = _CPU_FLAG
-        logging.info("XLA_FLAGS=%s", _CPU_FLAG)
+    tried = metadata.version("jax").startswith(_CPU_FLAG_VERSIONS)
+    has_tpu = importlib.util.find_spec("libtpu") is not None  # which has flags of its own
+    if tried and not has_tpu:
+        os.environ.setdefault("XLA_FLAGS", _CPU_FLAG)
 
 
 def enable_compilation_cache() -> None:

@@ -4,8 +4,8 @@ The only module that imports clu and tensorboardX.
 """
 
 import contextlib
-import importlib.util
 import json
+import os
 import subprocess
 import sys
 import time
@@ -25,13 +25,16 @@ from began_jax.config import Config, flatten
 
 Scalars = Mapping[str, float]
 
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow")
+_PACKAGES = (
+    *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow"),
+    *("clu", "ml-collections", "tensorboardX", "tensorflow-datasets"),
+)
 
 
 def _import_metric_writers() -> Any:
     """clu.metric_writers, without the TensorFlow of a writer that is not used here."""
     name = "clu.metric_writers.summary_writer"
-    if importlib.util.find_spec("tensorflow") is None and name not in sys.modules:
+    if name not in sys.modules:
         placeholder = types.ModuleType(name)
         placeholder.SummaryWriter = None  # type: ignore[attr-defined]
         sys.modules[name] = placeholder
@@ -43,13 +46,13 @@ def _import_metric_writers() -> Any:
 class TensorBoardWriter(_import_metric_writers().MetricWriter):  # type: ignore[misc]
     """clu's writer interface over tensorboardX, for what this project writes."""
 
-    def __init__(self, directory: Path, purge_step: int | None):
+    def __init__(self, directory: Path, purge_step: int):
         """Events of steps from `purge_step` on, left by a run that was cut off, are hidden."""
         self._writer = tensorboardX.SummaryWriter(
             str(directory),
             purge_step=purge_step,
-            # Otherwise two starts within a second write to one file, the second over the first.
-            filename_suffix=f".{purge_step or 0}",
+            # Else two starts within a second would write to one file, the second over the first.
+            filename_suffix=f".{purge_step}.{os.getpid()}",
         )
 
     def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
@@ -108,8 +111,7 @@ class Telemetry:
         self._batch_size = config.train.batch_size
         self._num_steps = config.train.num_steps
         self._jsonl = _reopen_jsonl(workdir / "metrics.jsonl", start_step)
-        purge_step = start_step + 1 if start_step else None
-        self._tensorboard = TensorBoardWriter(workdir / "tensorboard", purge_step)
+        self._tensorboard = TensorBoardWriter(workdir / "tensorboard", start_step + 1)
         if not start_step:
             self._tensorboard.write_hparams(flatten(config))
         self._bar = tqdm(
@@ -128,8 +130,12 @@ class Telemetry:
         self._tensorboard.close()
         self._jsonl.close()
 
+    def advance(self) -> None:
+        """Moves the progress bar by one step."""
+        self._bar.update()
+
     def write_scalars(self, step: int, scalars: Scalars) -> None:
-        """Records scalars and moves the progress bar (without a terminal: prints a line)."""
+        """Records scalars and shows them on the bar or, without a terminal, as a line."""
         record = {"step": step, "images": step * self._batch_size, **scalars}
         self._jsonl.write(json.dumps(record) + "\n")
         self._jsonl.flush()
@@ -143,7 +149,6 @@ class Telemetry:
             )
         else:
             self._bar.set_postfix_str(_summary(scalars), refresh=False)
-            self._bar.update(step - self._bar.n)
 
     def write_grids(
         self, step: int, samples: np.ndarray, real: np.ndarray, d_real: np.ndarray
@@ -161,6 +166,7 @@ class Telemetry:
 def write_provenance(workdir: Path, start_step: int) -> None:
     """Appends this start of the run to provenance.json: code, packages, devices, command, time."""
     path = workdir / "provenance.json"
+    changes = _git("status", "--porcelain", "--untracked-files=no")
     starts = json.loads(path.read_text()) if path.exists() else []
     starts.append(
         {
@@ -168,9 +174,10 @@ def write_provenance(workdir: Path, start_step: int) -> None:
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "command": sys.argv,
             "commit": _git("rev-parse", "HEAD"),
-            "uncommitted_changes": bool(_git("status", "--porcelain", "--untracked-files=no")),
+            "uncommitted_changes": None if changes is None else bool(changes),
             "python": sys.version.split()[0],
-            "packages": {name: metadata.version(name) for name in _PACKAGES},
+            "packages": {name: _version(name) for name in _PACKAGES},
+            "xla_flags": os.environ.get("XLA_FLAGS"),
             "devices": [f"{device.platform}:{device.device_kind}" for device in jax.devices()],
         }
     )
@@ -204,6 +211,13 @@ def _summary(scalars: Scalars) -> str:
 def _plain_line(step: int, num_steps: int, batch_size: int, scalars: Scalars) -> str:
     seconds_left = (num_steps - step) * batch_size / scalars["images_per_second"]
     return f"step {step}/{num_steps} {_summary(scalars)} ETA {tqdm.format_interval(seconds_left)}"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # one that only some sources need
+        return None
 
 
 def _git(*arguments: str) -> str | None:

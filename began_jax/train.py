@@ -2,7 +2,6 @@
 
 import collections
 import functools
-import json
 import time
 from pathlib import Path
 
@@ -10,17 +9,16 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from began_jax import checkpoints, data, files, generate, sharding, signals, telemetry
+from began_jax import checkpoints, data, errors, files, generate, sharding, signals, telemetry
 from began_jax import config as config_lib
 from began_jax.config import Config, ConfigError
-from began_jax.data import order
-from began_jax.recorder import Record, Recorder
-from began_jax.train_state import TrainState
+from began_jax.data import identity, order
+from began_jax.recorder import CURE, Diverged, Record, Recorder
+from began_jax.train_state import TrainState, is_finite
 from began_jax.train_step import Metrics
 
 # Enough that the device never waits for the host, little enough that a signal is acted on at once.
 _MAX_STEPS_IN_FLIGHT = 2
-_NUM_IMAGES_FOR_SPREAD = 4096
 
 
 def train(config: Config, workdir: Path) -> None:
@@ -28,46 +26,58 @@ def train(config: Config, workdir: Path) -> None:
 
     Raises:
       ConfigError: impossible settings or data, before anything is computed.
-      Diverged: a loss is not finite; the newest checkpoint holds a state from before.
+      UserError: `workdir` cannot be used, or another process uses it.
+      Diverged: a loss or parameter is not finite; the checkpoints are from before.
       Stopped: SIGTERM or SIGINT came; the state is saved.
     """
-    mesh = sharding.make_mesh(config.train.batch_size)
-    _check_same_run(workdir, config)
+    _check_same_config(workdir, config)
     images = data.load(
         config.data, resolution=config.model.resolution, channels=config.model.channels
     )
-    workdir.mkdir(parents=True, exist_ok=True)
-    files.write_text(workdir / "config.json", config_lib.to_json(config))
-    with checkpoints.Checkpoints(
-        workdir / "checkpoints",
-        to_keep=config.train.checkpoints_to_keep,
-        keep_every_steps=config.train.keep_checkpoint_every_steps,
-    ) as saved:
-        if saved.steps():
-            state = saved.restore(sharding.abstract_state(config, mesh))
-        else:
-            state = sharding.init_state(config, mesh)
-        start_step = int(state.step)
-        telemetry.write_provenance(workdir, start_step)
-        with telemetry.Telemetry(workdir, config, start_step) as records:
-            _loop(config, mesh, images, state, saved, records)
+    data_spread = identity.spread(images)
+    _make(workdir)
+    with files.exclusive(workdir):
+        mesh = sharding.make_mesh(config.train.batch_size)
+        identity.check_same(workdir / "data.json", images)
+        files.write_text(workdir / "config.json", config_lib.to_json(config))
+        with checkpoints.Checkpoints(
+            workdir / "checkpoints",
+            to_keep=config.train.checkpoints_to_keep,
+            keep_every_steps=config.train.keep_checkpoint_every_steps,
+        ) as saved:
+            if saved.steps():
+                state = saved.restore(sharding.abstract_state(config, mesh))
+            else:
+                state = sharding.init_state(config, mesh)
+            start_step = int(state.step)
+            telemetry.write_provenance(workdir, start_step)
+            with telemetry.Telemetry(workdir, config, start_step) as records:
+                _loop(config, mesh, images, data_spread, state, saved, records)
 
 
-def _check_same_run(workdir: Path, config: Config) -> None:
+def _check_same_config(workdir: Path, config: Config) -> None:
     """Raises ConfigError, naming the fields, if the run in `workdir` is not this config's."""
     path = workdir / "config.json"
-    if not path.exists():
-        return
-    saved = config_lib.parse(json.loads(path.read_text(encoding="utf-8")))
-    if differing := config_lib.differing_fields(saved, config):
-        lines = "\n".join(f"{name}: {old!r} there, {new!r} here" for name, old, new in differing)
-        raise ConfigError(f"--workdir={workdir}: it holds a run of another config\n{lines}")
+    if path.exists():
+        differing = config_lib.differing_fields(config_lib.load(path), config)
+        if differing:
+            lines = [f"{name}: {old!r} there, {new!r} here" for name, old, new in differing]
+            message = f"--workdir={workdir}: it holds a run of another config"
+            raise ConfigError("\n".join([message, *lines]))
+
+
+def _make(workdir: Path) -> None:
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise errors.UserError(f"--workdir={workdir}: {error.strerror}") from error
 
 
 def _loop(
     config: Config,
     mesh: Mesh,
     images: np.ndarray,
+    data_spread: float,
     state: TrainState,
     saved: checkpoints.Checkpoints,
     records: telemetry.Telemetry,
@@ -76,8 +86,9 @@ def _loop(
     train_step = sharding.compile_step(config, mesh)
     fixed_samples = sharding.replicate(functools.partial(generate.fixed_samples, config), mesh)
     reconstructions = sharding.replicate(functools.partial(generate.reconstructions, config), mesh)
+    finite = sharding.replicate(is_finite, mesh)
     real = np.asarray(images[: t.num_samples])
-    recorder = Recorder(records, real, _data_spread(images))
+    recorder = Recorder(records, real, data_spread)
     in_flight: collections.deque[Metrics] = collections.deque()
     unrecorded: list[Metrics] = []
     last_time = time.monotonic()
@@ -89,9 +100,11 @@ def _loop(
             in_flight.append(metrics)
             if len(in_flight) > _MAX_STEPS_IN_FLIGHT:
                 jax.block_until_ready(in_flight.popleft())
+            records.advance()
 
             done = step + 1
-            ending = done == t.num_steps or bool(received)
+            stop = received[0] if received else None  # a later signal waits for the next step
+            ending = done == t.num_steps or stop is not None
             with_grids = done == t.num_steps or _crosses_multiple(
                 done * t.batch_size, t.batch_size, t.sample_every_images
             )
@@ -104,19 +117,16 @@ def _loop(
                 recorder.put(Record(done, rate, unrecorded, spread, kept, d_real))
                 unrecorded, last_time = [], now
             if done % t.checkpoint_every_steps == 0 or ending:
-                recorder.flush()  # looks at the losses: a state that diverged is never saved
+                if not finite(state):
+                    recorder.flush()  # tells more, if a loss was the first to go
+                    raise Diverged(f"a parameter is not finite after step {done}; {CURE}")
                 saved.save(done, state)
-            if received:
-                raise signals.Stopped(received[0], done)
+            if stop is not None:
+                recorder.flush()
+                raise signals.Stopped(stop, done)
     recorder.flush()
 
 
 def _crosses_multiple(value: int, increment: int, of: int) -> bool:
     """Whether a multiple of `of` lies in (value − increment, value]."""
     return value // of > (value - increment) // of
-
-
-def _data_spread(images: np.ndarray) -> float:
-    """`generate.spread` of up to 4,096 training images, in units of [−0.5, 0.5]."""
-    some = images[:: max(1, len(images) // _NUM_IMAGES_FOR_SPREAD)]
-    return float(np.sqrt(np.mean(np.var(some, axis=0, dtype=np.float64)))) / 255.0

@@ -32,6 +32,15 @@ class TrainState(struct.PyTreeNode):
         return self.generator if self.generator_average is None else self.generator_average
 
 
+def is_finite(state: TrainState) -> Array:
+    """Whether every parameter, moment and average is a finite number; a bool scalar."""
+    trees = (
+        *(state.generator, state.generator_average, state.generator_adam),
+        *(state.discriminator, state.discriminator_adam, state.equilibrium),
+    )
+    return jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(trees)]).all()
+
+
 def init(config: Config) -> TrainState:
     """The state before the first step, a pure function of the config and its seed."""
     key_generator, key_discriminator = jax.random.split(randomness.key(config.seed, Purpose.INIT))

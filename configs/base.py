@@ -47,7 +47,7 @@ def get_config() -> ConfigDict:
 
     config.data = data = ConfigDict()
     data.source = "synthetic_faces"  # "synthetic_faces", "tfds", "folder" or "array"
-    data.name = ""  # tfds: the data set's TFDS name
+    data.name = ""  # tfds: the data set's TFDS name; array: which array of an .npz
     data.split = "train"  # tfds: split
     data.path = ""  # folder: a directory or a zip; array: an .npy or .npz file
     data.crop = (

@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
 # Trains on this machine and goes on after a crash: launch/local.sh --config=configs/demo.py ...
 #
-# Arguments go to main.py as they are. A run that ends by itself, is stopped by a signal or is
-# refused for its settings is left; one that was killed or crashed is resumed, five times at most.
+# Arguments go to main.py as they are. A run that ends by itself (0), is refused (2) or is stopped
+# by a signal that it could answer (130, 143) is left; one that was killed or crashed is resumed,
+# five times at most.
 set -u
-cd "$(dirname "$0")/.."
-python=.venv/bin/python
+root=$(cd "$(dirname "$0")/.." && pwd)
+python=$root/.venv/bin/python
 [ -x "$python" ] || python=python3
 
 child=
 trap 'kill -TERM "$child" 2>/dev/null' TERM INT
 for attempt in 1 2 3 4 5 6; do
-    "$python" main.py "$@" &
+    "$python" "$root/main.py" "$@" &
     child=$!
     wait "$child"
     status=$?
@@ -21,7 +22,7 @@ for attempt in 1 2 3 4 5 6; do
         status=$?
     done
     case $status in
-        0 | 1 | 130 | 143) exit "$status" ;;
+        0 | 2 | 130 | 143) exit "$status" ;;
     esac
     echo "launch/local.sh: ended with status $status, attempt $attempt of 6" >&2
 done

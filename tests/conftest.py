@@ -1,7 +1,6 @@
 """The test process: four simulated devices, one compilation cache, a small config."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,18 @@ os.environ.setdefault(
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
+import hypothesis
 import pytest
 
 from began_jax import config as config_lib
 from began_jax.config import Config
 from configs import base
+
+ROOT = Path(__file__).parents[1]
+
+# A first call may compile for longer than any deadline; the same examples every time.
+hypothesis.settings.register_profile("began", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("began")
 
 
 def make_config(**overrides: Any) -> Config:
@@ -31,11 +37,6 @@ def make_config(**overrides: Any) -> Config:
         else:
             values[group] = value
     return config_lib.parse(values)
-
-
-@pytest.fixture
-def small_config() -> Callable[..., Config]:
-    return make_config
 
 
 @pytest.fixture(autouse=True)

@@ -82,6 +82,31 @@ def test_a_damaged_checkpoint_is_passed_over_unless_it_was_asked_for(tmp_path):
         saved.restore(target)
 
 
+def test_a_run_goes_on_saving_past_a_damaged_checkpoint(tmp_path):
+    directory = tmp_path / "checkpoints"
+    state, target = setup()
+    save(directory, state, [1, 4])
+    damage(directory / "4")
+    (directory / "9").mkdir()
+    with Checkpoints(directory, to_keep=9) as saved:
+        assert int(saved.restore(target).step) == 1
+    save(directory, state, [3, 4])
+    with Checkpoints(directory) as saved:
+        assert saved.steps() == [1, 3, 4]
+        assert int(saved.restore(target).step) == 4
+    put_away = sorted(path.name[:2] for path in (tmp_path / "damaged-checkpoints").iterdir())
+    assert put_away == ["4-", "9-"]
+
+
+def test_a_step_that_orbax_does_not_take_is_an_error(tmp_path):
+    state, _ = setup()
+    save(tmp_path, state, [5])
+    with Checkpoints(tmp_path, to_keep=9) as saved:
+        saved.save(5, state)  # there already
+        with pytest.raises(CheckpointError, match=r"step 3 is not saved, as there are \[5\]"):
+            saved.save(3, state)
+
+
 def test_reading_leaves_a_folder_as_it_is(tmp_path):
     state, _ = setup()
     save(tmp_path, state, [1, 2, 3])

@@ -3,7 +3,6 @@
 import functools
 import importlib.util
 import re
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -11,8 +10,9 @@ import pytest
 
 from began_jax import config as config_lib
 from began_jax import models, train_state, train_step
+from tests.conftest import ROOT
 
-CONFIGS = sorted(Path("configs").glob("*.py"))
+CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 
 
 def load(path):
@@ -55,10 +55,11 @@ def test_the_name_is_the_files_and_the_docstring_gives_the_command(path):
     assert module.get_config().name == path.stem
     if path.stem != "base":
         assert f"--config=configs/{path.name}" in module.__doc__
-        assert re.search(r"^Expected: ", module.__doc__, re.MULTILINE)
+        for heading in ("Hardware and time", "Expected"):
+            assert re.search(f"^{heading}: .", module.__doc__, re.MULTILINE), heading
 
 
 def test_celeba128_is_the_papers_largest_model():
-    config = parse(Path("configs/celeba128.py"))
+    config = parse(ROOT / "configs" / "celeba128.py")
     state = jax.eval_shape(functools.partial(train_state.init, config))
     assert models.num_parameters((state.generator, state.discriminator)) == 17_268_038

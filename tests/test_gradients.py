@@ -31,12 +31,12 @@ def largest(tree):
 def test_ds_loss_sends_nothing_to_g():
     config, d, g, x, z, _ = setup()
 
-    def squared_gradient_of_d(g):
+    def sum_of_ds_gradient(g):
         _, grads = gradients.discriminator(config, d, g, x, z, jnp.float32(0.5), None)
         return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(grads))
 
     # The fakes are a constant to L_D, so nothing that comes out of it depends on G differentiably.
-    assert largest(jax.grad(squared_gradient_of_d)(g)) == 0.0
+    assert largest(jax.grad(sum_of_ds_gradient)(g)) == 0.0
 
 
 def test_at_k_zero_d_does_not_see_the_fakes_and_otherwise_does():

@@ -1,5 +1,6 @@
 """The real program in real processes: started, killed, stopped, resumed, misused."""
 
+import contextlib
 import json
 import os
 import re
@@ -9,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import ROOT
 
 RUN = [
     "--config=configs/demo.py",
@@ -25,21 +28,29 @@ RUN = [
     "--config.train.log_every_steps=10",
     "--config.train.checkpoint_every_steps=25",
 ]
+# For a run that is to be interrupted: it cannot finish before. A resumed run may be shorter.
+ENDLESS = "--config.train.num_steps=100000000"
 # One device, as users have, whatever the test process itself simulates.
 ENVIRONMENT = {
     **os.environ,
     "JAX_NUM_CPU_DEVICES": "1",
-    "BEGAN_JAX_CACHE": str(Path(__file__).parents[1] / ".cache" / "tests"),
 }
 
 
-def start(*arguments):
+@pytest.fixture(scope="module", autouse=True)
+def one_cache(tmp_path_factory):
+    """One for all, so that the faces are drawn once."""
+    ENVIRONMENT["BEGAN_JAX_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+def start(*arguments, **environment):
     return subprocess.Popen(
         [sys.executable, "main.py", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=ENVIRONMENT,
+        cwd=ROOT,
+        env={**ENVIRONMENT, **environment},
     )
 
 
@@ -48,8 +59,8 @@ def finish(process):
     return process.returncode, out, err
 
 
-def main(*arguments):
-    return finish(start(*arguments))
+def main(*arguments, **environment):
+    return finish(start(*arguments, **environment))
 
 
 def fingerprint(workdir):
@@ -59,10 +70,12 @@ def fingerprint(workdir):
 
 
 def read_until(process, pattern):
+    seen = []
     for line in process.stderr:
+        seen.append(line)
         if re.search(pattern, line):
             return
-    raise AssertionError(f"{pattern} never came")
+    raise AssertionError(f"{pattern} never came: {seen}")
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +92,7 @@ def test_a_run_leaves_its_records(uninterrupted):
     assert re.fullmatch(r"step 300 sha256 [0-9a-f]{64}\n", printed)
     names = {path.name for path in workdir.iterdir()}
     assert names == {
-        *("config.json", "provenance.json", "metrics.jsonl"),
+        *("config.json", "data.json", "provenance.json", "metrics.jsonl", ".lock"),
         *("tensorboard", "checkpoints", "samples"),
     }
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
@@ -95,8 +108,8 @@ def test_killed_in_mid_run_and_resumed_is_uninterrupted(uninterrupted, tmp_path)
     _, expected = uninterrupted
     run = [*RUN, f"--workdir={tmp_path / 'run'}"]
     for last_step_seen in (110, 200):
-        process = start(*run)
-        read_until(process, f"step {last_step_seen}/300")
+        process = start(*run, ENDLESS)
+        read_until(process, f"step {last_step_seen}/")
         process.kill()
         assert finish(process)[0] == -signal.SIGKILL
     status, _, err = main(*run)
@@ -106,16 +119,17 @@ def test_killed_in_mid_run_and_resumed_is_uninterrupted(uninterrupted, tmp_path)
     assert 0 == starts[0]["start_step"] < starts[1]["start_step"] < starts[2]["start_step"]
 
 
-def test_stopped_by_sigterm_saves_first_and_resumes_exactly(uninterrupted, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stopped_by_a_signal_saves_first_and_resumes_exactly(uninterrupted, tmp_path, number):
     whole, expected = uninterrupted
     run = [*RUN, f"--workdir={tmp_path / 'run'}", "--config.train.checkpoint_every_steps=100000"]
-    process = start(*run)
-    read_until(process, "step 110/300")
-    process.terminate()
+    process = start(*run, ENDLESS)
+    read_until(process, "step 110/")
+    process.send_signal(number)
     status, _, err = finish(process)
-    assert status == 128 + signal.SIGTERM
-    saved = int(re.search(r"SIGTERM: saved at step (\d+); the same command resumes", err)[1])
-    assert 110 <= saved < 300
+    assert status == 128 + number
+    saved = int(re.search(rf"{number.name}: saved at step (\d+); the same command resumes", err)[1])
+    assert saved >= 110
     assert fingerprint(tmp_path / "run").startswith(f"step {saved} ")
     status, _, err = main(*run)
     assert status == 0, err
@@ -131,6 +145,51 @@ def test_stopped_by_sigterm_saves_first_and_resumes_exactly(uninterrupted, tmp_p
     assert all(measured(whole)[s] == measured(tmp_path / "run")[s] for s in later)
 
 
+def test_a_killed_run_is_resumed_by_the_launcher(uninterrupted, tmp_path):
+    run = tmp_path / "run"
+    command = [str(ROOT / "launch" / "local.sh"), *RUN, f"--workdir={run}"]
+    launcher = subprocess.Popen(
+        [*command, ENDLESS], stderr=subprocess.PIPE, text=True, cwd=ROOT, env=ENVIRONMENT
+    )
+    read_until(launcher, "step 110/")
+    (child,) = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
+    os.kill(int(child), signal.SIGKILL)
+    read_until(launcher, "ended with status 137, attempt 1 of 6")
+    read_until(launcher, "step 200/")
+    launcher.terminate()  # the launcher passes it on and waits for the save
+    _, err = launcher.communicate(timeout=120)
+    assert launcher.returncode == 128 + signal.SIGTERM
+    assert "SIGTERM: saved at step" in err
+    refused = subprocess.run([*command, "--config.model.n=0"], cwd=ROOT, env=ENVIRONMENT)
+    assert refused.returncode == 2
+
+
+def test_on_a_terminal_there_is_a_bar(tmp_path):
+    leader, follower = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "main.py", *RUN, f"--workdir={tmp_path / 'run'}"],
+        stderr=follower,
+        cwd=ROOT,
+        env={**ENVIRONMENT, "COLUMNS": "200"},
+    )
+    os.close(follower)
+    shown = b""
+    with contextlib.suppress(OSError):  # how the end of a terminal reads
+        while chunk := os.read(leader, 1 << 16):
+            shown += chunk
+    os.close(leader)
+    assert process.wait(timeout=120) == 0
+    last = shown.decode().strip().split("\r")[-1]
+    assert re.search(r"100%.* 300/300 .*img/s \d+ L\(x\) 0\.\d+ .*spread", last), last
+
+
+def test_the_fingerprint_needs_no_particular_number_of_devices(uninterrupted):
+    workdir, expected = uninterrupted
+    status, out, err = main(f"--workdir={workdir}", "--mode=fingerprint", JAX_NUM_CPU_DEVICES="4")
+    assert status == 0, err
+    assert out == expected
+
+
 def test_a_finished_run_has_nothing_left_to_do(uninterrupted):
     workdir, expected = uninterrupted
     status, _, err = main(*RUN, f"--workdir={workdir}")
@@ -141,7 +200,7 @@ def test_a_finished_run_has_nothing_left_to_do(uninterrupted):
 def test_a_folder_is_not_given_to_another_config(uninterrupted):
     workdir, expected = uninterrupted
     status, _, err = main(*RUN, f"--workdir={workdir}", "--config.began.gamma=0.3")
-    assert status == 1
+    assert status == 2
     assert err.splitlines() == [
         f"--workdir={workdir}: it holds a run of another config",
         "config.began.gamma: 0.7 there, 0.3 here",
@@ -172,7 +231,10 @@ def test_a_dry_run_of_the_papers_largest_model(tmp_path):
         (["--confg=configs/demo.py"], "Unknown command line flag 'confg'"),
         (["configs/demo.py"], "configs/demo.py: flags alone are expected"),
         (["--mode=fingerprint"], "--workdir=<run folder> is needed"),
-        (["--mode=fingerprint", "--workdir=nowhere"], "--workdir=nowhere: no run there"),
+        (["--mode=fingerprint", "--workdir=nowhere"], "nowhere/config.json: not there"),
+        (["--mode=fingerprint", "--workdir=nowhere", "--dry_run"], "--workdir and --step alone"),
+        (["--config=configs/demo.py", "--step=3"], "--step: --mode=train goes on from"),
+        (["--config=README.md"], "README.md, line"),
         (["--mode=nothing"], "value should be one of <train|fingerprint>"),
     ],
 )
@@ -180,7 +242,7 @@ def test_a_mistake_ends_in_one_line(arguments, line, tmp_path):
     if any(argument.startswith("--config=") for argument in arguments):
         arguments = [*arguments, f"--workdir={tmp_path / 'run'}"]
     status, _, err = main(*arguments)
-    assert status == 1
+    assert status == 2
     assert len(err.splitlines()) == 1, err
     assert line in err
     assert not (tmp_path / "run").exists()

@@ -32,12 +32,13 @@ def test_one_and_four_devices_give_the_same_numbers_and_one_k():
     assert len(ks) == 1
     assert ks.pop() == pytest.approx(float(one.equilibrium.k), rel=1e-6)
 
-    # Float32 sums in another order; Adam divides by the gradient's own size, so what it amplifies
-    # where a gradient is near zero is bounded by the learning rate a step.
-    bound = 3 * config.optim.learning_rate
-    for a, b in zip(jax.tree.leaves(one.generator), jax.tree.leaves(four.generator), strict=True):
-        assert np.abs(np.asarray(a) - np.asarray(b)).max() < bound
-        np.testing.assert_allclose(np.median(np.abs(np.asarray(a) - np.asarray(b))), 0, atol=1e-7)
+    # Gradients are float32 sums in another order: here their running mean, to the layer's largest.
+    for a, b in zip(
+        jax.tree.leaves((one.generator_adam.mu, one.discriminator_adam.mu)),
+        jax.tree.leaves((four.generator_adam.mu, four.discriminator_adam.mu)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(a).max())
 
 
 def test_the_batch_is_split_and_the_state_is_not():
@@ -57,29 +58,6 @@ def test_the_step_takes_over_its_state():
         state, sharding.put_batch(np.zeros((4, 16, 16, 3), np.uint8), mesh)
     )
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
-
-
-def test_a_run_compiles_its_step_once():
-    """Ten steps, the plateau's and the carry's turns among them, by one executable."""
-    config = make_config(optim__decay_window_steps=2, model__carry_steps=5)
-    mesh = sharding.make_mesh(4, DEVICES[:1])
-    step = sharding.compile_step(config, mesh)
-    state = sharding.init_state(config, mesh)
-    images = sharding.put_batch(np.zeros((4, 16, 16, 3), np.uint8), mesh)
-    with jax.log_compiles(), pytest.MonkeyPatch.context() as patch:
-        compiled = []
-        from jax._src import compiler
-
-        original = compiler.compile_or_get_cached
-        patch.setattr(
-            compiler,
-            "compile_or_get_cached",
-            lambda *args, **kwargs: compiled.append(1) or original(*args, **kwargs),
-        )
-        for _ in range(10):
-            state, _ = step(state, images)
-    assert compiled == []
-    assert int(state.step) == 10
 
 
 def test_a_batch_that_does_not_divide_by_the_devices_is_refused():

@@ -5,8 +5,8 @@ boundary. Every convolution is 3×3 with one pixel of zero padding on each side;
 but the last; nothing follows the fully connected layers. Sub-sampling takes the even rows and
 columns, so a stride-2 convolution is the stride-1 one sub-sampled.
 
-Neither an up-sampled map nor a concatenation with one is ever made: a convolution takes the maps
-at the size they have, which is the same by the algebra of `layers`, and less work.
+A convolution takes the maps it reads at the size they have: by the algebra of `layers` it needs
+neither the up-sampled map nor the concatenation with it.
 """
 
 from collections.abc import Sequence

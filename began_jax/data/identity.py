@@ -1,0 +1,49 @@
+"""What tells one prepared data set from another, and how far its images differ."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+from began_jax import files
+from began_jax.config import ConfigError
+
+_NUM_LOOKED_AT = 1024
+
+
+def check_same(path: Path, images: np.ndarray) -> None:
+    """Notes in the file `path` which images a run sees or, if it is there, compares.
+
+    A run that goes on with other images would not be the run it was. Compared are their number,
+    size and up to 1,024 of them, evenly spaced.
+
+    Raises:
+      ConfigError: the images are not those of the run's start.
+    """
+    digest = hashlib.sha256(np.ascontiguousarray(_some(images)).tobytes()).hexdigest()
+    identity = {"shape": list(images.shape), "sha256_of_some": digest}
+    if not path.exists():
+        files.write_text(path, json.dumps(identity) + "\n")
+    elif json.loads(path.read_text(encoding="utf-8")) != identity:
+        raise ConfigError(
+            f"config.data: {len(images)} images that are not those of {path.parent}'s run"
+        )
+
+
+def spread(images: np.ndarray) -> float:
+    """`generate.spread` of up to 1,024 uint8 images, in units of [−0.5, 0.5].
+
+    Raises:
+      ConfigError: the images do not differ.
+    """
+    deviation = np.sqrt(np.mean(np.var(_some(images), axis=0, dtype=np.float32))) / 255.0
+    if deviation == 0:
+        raise ConfigError(
+            f"config.data: {len(images)} images, all the same; varied ones are needed"
+        )
+    return float(deviation)
+
+
+def _some(images: np.ndarray) -> np.ndarray:
+    return images[:: -(-len(images) // _NUM_LOOKED_AT)]
