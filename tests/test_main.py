@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -166,11 +167,12 @@ def test_a_killed_run_is_resumed_by_the_launcher(uninterrupted, tmp_path):
 
 def test_on_a_terminal_there_is_a_bar(tmp_path):
     leader, follower = os.openpty()
+    termios.tcsetwinsize(follower, (24, 200))
     process = subprocess.Popen(
         [sys.executable, "main.py", *RUN, f"--workdir={tmp_path / 'run'}"],
         stderr=follower,
         cwd=ROOT,
-        env={**ENVIRONMENT, "COLUMNS": "200"},
+        env=ENVIRONMENT,
     )
     os.close(follower)
     shown = b""
