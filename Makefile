@@ -6,7 +6,7 @@ BIN := .venv/bin
 
 demo: .venv/runtime ## trains on the embedded faces for a few minutes on a CPU
 	$(BIN)/python main.py --config=configs/demo.py --workdir=runs/demo
-	@echo "Samples of every stage: runs/demo/samples. Curves: tensorboard --logdir=runs/demo"
+	@echo "Samples of every stage: runs/demo/samples. Curves: pip install tensorboard; tensorboard --logdir=runs"
 
 test: .venv/dev ## the whole suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -1,5 +1,6 @@
 """The command line: python main.py --config=configs/celeba64.py [--config.model.n=64 ...]."""
 
+import logging as stdlib_logging
 import re
 import sys
 from pathlib import Path
@@ -33,7 +34,8 @@ _DRY_RUN = flags.DEFINE_bool(
 
 def main(argv: list[str]) -> int:
     if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)  # Orbax tells a page about every checkpoint
+        logging.set_verbosity(logging.WARNING)
+        logging.get_absl_logger().addFilter(_is_for_users)
     try:
         if len(argv) > 1:
             raise errors.UserError(f"{argv[1]}: flags alone are expected")
@@ -63,11 +65,7 @@ def _train() -> None:
 def _config() -> config_lib.Config:
     if _CONFIG.value is None:
         raise errors.UserError("--config=configs/<name>.py is needed")
-    try:
-        values = _CONFIG.value.to_dict()
-    except OSError as error:  # raised late, by the first access to a file that is not there
-        raise errors.UserError(f"--config: {_one_line(error)}") from error
-    return config_lib.parse(values)
+    return config_lib.parse(_CONFIG.value.to_dict())
 
 
 def _fingerprint() -> None:
@@ -87,12 +85,20 @@ def _fingerprint() -> None:
     print(f"step {int(state.step)} sha256 {checkpoints.fingerprint(state)}")
 
 
+def _is_for_users(record: stdlib_logging.LogRecord) -> bool:
+    """Not so Orbax's warnings: they are about its own ways, and what matters is raised."""
+    return "orbax" not in record.pathname or record.levelno >= stdlib_logging.ERROR
+
+
 def _parse_flags(argv: list[str]) -> list[str]:
     """absl's parser, with one line instead of a traceback for a wrong field, value or file."""
     try:
         for argument in argv[1:]:
             if field := re.match(r"--?(?:no)?config\.([\w.]+)", argument):
                 config_lib.check_field(field[1])
+            file = re.match(r"--?config=([^:]*)", argument)
+            if file and not Path(file[1]).is_file():
+                raise errors.UserError(f"--config={file[1]}: no such file")
         return flags.FLAGS(argv)
     except errors.UserError as error:
         message = str(error)

@@ -30,7 +30,8 @@ def report(config: Config) -> str:
         f"parameters: {generator + discriminator:,} "
         f"(generator {generator:,}, discriminator {discriminator:,})",
         f"train state: {state_bytes / 1e6:,.0f} MB a device",
-        f"one step's temporary memory: {memory.temp_size_in_bytes / 1e6:,.0f} MB a device",
+        f"one step's temporary memory: {memory.temp_size_in_bytes / 1e6:,.0f} MB a device, "
+        "as compiled for it",
         f"work: {flops / 1e9:,.2f} GFLOP an image",
         f"devices: {mesh.size} × {jax.devices()[0].device_kind}",
     ]

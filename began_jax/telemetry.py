@@ -20,7 +20,7 @@ import numpy as np
 import tensorboardX
 from tqdm import tqdm
 
-from began_jax import files, grids
+from began_jax import errors, files, grids
 from began_jax.config import Config, flatten
 
 Scalars = Mapping[str, float]
@@ -136,6 +136,8 @@ class Telemetry:
 
     def write_scalars(self, step: int, scalars: Scalars) -> None:
         """Records scalars and shows them on the bar or, without a terminal, as a line."""
+        if os.fstat(self._jsonl.fileno()).st_nlink == 0:
+            raise errors.UserError(f"{self._workdir}: it was removed while the run was in it")
         record = {"step": step, "images": step * self._batch_size, **scalars}
         self._jsonl.write(json.dumps(record) + "\n")
         self._jsonl.flush()

@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import sys
 import time
 from pathlib import Path
 
@@ -50,6 +51,8 @@ def train(config: Config, workdir: Path) -> None:
             else:
                 state = sharding.init_state(config, mesh)
             start_step = int(state.step)
+            if start_step:
+                print(f"{workdir}: goes on from step {start_step}", file=sys.stderr)
             telemetry.write_provenance(workdir, start_step)
             with telemetry.Telemetry(workdir, config, start_step) as records:
                 _loop(config, mesh, images, data_spread, state, saved, records)
@@ -70,7 +73,7 @@ def _make(workdir: Path) -> None:
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise errors.UserError(f"--workdir={workdir}: {error.strerror}") from error
+        raise errors.UserError(f"--workdir={workdir}: no folder can be there: {error}") from error
 
 
 def _loop(

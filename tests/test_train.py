@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -191,3 +192,17 @@ def test_bad_data_is_told_before_a_device_is_touched(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "config.data.path = 'nowhere.npy'" in done.stdout
+
+
+def test_a_folder_that_vanishes_stops_the_run(tmp_path, monkeypatch):
+    original = telemetry.Telemetry.write_scalars
+
+    def removed(self, step, scalars):
+        if step == 4:
+            shutil.rmtree(tmp_path / "run")
+        original(self, step, scalars)
+
+    monkeypatch.setattr(telemetry.Telemetry, "write_scalars", removed)
+    config = array_config(tmp_path / "x.npy", noise(), train__num_steps=1000)
+    with pytest.raises(errors.UserError, match="it was removed while the run was in it"):
+        train.train(config, tmp_path / "run")

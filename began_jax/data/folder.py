@@ -8,6 +8,7 @@ import json
 import lzma
 import os
 import struct
+import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -160,7 +161,7 @@ def _prepare(config: DataConfig, files: list[_File], resolution: int, channels: 
             return " ".join(str(error).split()) or type(error).__name__
 
     bad: dict[str, str] = {}
-    return cache.prepared(
+    images = cache.prepared(
         key,
         len(files),
         (resolution, resolution, channels),
@@ -168,6 +169,9 @@ def _prepare(config: DataConfig, files: list[_File], resolution: int, channels: 
         label=PurePosixPath(config.path).stem,
         notes={"skipped": bad},
     )
+    if bad:
+        print(f"{config.path}: {len(images)} images, {len(bad)} skipped", file=sys.stderr)
+    return images
 
 
 def _images(
