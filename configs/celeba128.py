@@ -11,16 +11,12 @@ Expected: not yet run.
 
 from ml_collections import ConfigDict
 
-from configs import base
+from configs import celeba64
 
 
 def get_config() -> ConfigDict:
-    config = base.get_config()
+    config = celeba64.get_config()
     config.name = "celeba128"
     config.model.resolution = 128
     config.model.n = 128
-    config.data.source = "tfds"
-    config.data.name = "celeb_a"
-    config.data.crop = "celeba"
-    config.data.flip = True
     return config

@@ -96,15 +96,8 @@ def test_an_impossible_value_is_named_with_what_is_allowed(field):
     ],
 )
 def test_other_mistakes_are_named(overrides, line):
-    values = base.get_config().to_dict()
-    for name, value in overrides.items():
-        group, _, field = name.partition("__")
-        if field:
-            values[group][field] = value
-        else:
-            values[group] = value
     with pytest.raises(ConfigError) as error:
-        config_lib.parse(values)
+        make_config(**overrides)
     assert str(error.value) == line
 
 
