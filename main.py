@@ -106,13 +106,9 @@ def _parse_flags(argv: list[str]) -> list[str]:
         message = f"{error}; see --help"
     # What a config file can do wrong; the message has the line where Python knows it.
     except (AttributeError, ImportError, OSError, SyntaxError) as error:
-        message = f"--config: {_one_line(error)}"
+        message = f"--config: {errors.one_line(error)}"
     print(message, file=sys.stderr)
     sys.exit(errors.UserError.exit_status)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 if __name__ == "__main__":

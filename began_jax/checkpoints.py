@@ -94,7 +94,7 @@ class Checkpoints:
                 args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
                 return self._manager.restore(candidate, args=args)[_STATE]
             except (ValueError, KeyError, OSError) as error:  # what Orbax raises for damaged files
-                message = f"checkpoint {candidate} cannot be read: {' '.join(str(error).split())}"
+                message = f"checkpoint {candidate} cannot be read: {errors.one_line(error)}"
                 if step is not None:
                     raise CheckpointError(message) from error
                 logging.warning("%s", message)

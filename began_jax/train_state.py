@@ -34,11 +34,8 @@ class TrainState(struct.PyTreeNode):
 
 def is_finite(state: TrainState) -> Array:
     """Whether every parameter, moment and average is a finite number; a bool scalar."""
-    trees = (
-        *(state.generator, state.generator_average, state.generator_adam),
-        *(state.discriminator, state.discriminator_adam, state.equilibrium),
-    )
-    return jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(trees)]).all()
+    leaves = jax.tree.leaves(state.replace(plateau=None))  # whose best value begins at infinity
+    return jnp.array([jnp.isfinite(leaf).all() for leaf in leaves]).all()
 
 
 def init(config: Config) -> TrainState:

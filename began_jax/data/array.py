@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from began_jax import errors
 from began_jax.config import ConfigError, DataConfig
 from began_jax.data import cache, decoding
 
@@ -74,7 +75,7 @@ def _read(config: DataConfig, path: Path) -> np.ndarray:
     except ConfigError:
         raise
     except Exception as error:  # what NumPy's and zipfile's parsers raise is no closed list
-        cause = " ".join(str(error).split())
+        cause = errors.one_line(error)
         raise ConfigError(f"{_field(config)}: no undamaged .npy or .npz ({cause})") from error
 
 

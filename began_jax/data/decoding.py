@@ -7,6 +7,8 @@ import numpy as np
 import PIL.Image
 import PIL.ImageOps
 
+from began_jax import errors
+
 # Not all that Pillow knows: an EPS file, whatever its name, would start Ghostscript.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
@@ -36,7 +38,7 @@ def open_image(file: str | Path | BinaryIO) -> PIL.Image.Image:
     except PIL.UnidentifiedImageError as error:
         raise ValueError(f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file") from error
     except Exception as error:  # Pillow's parsers raise whatever they trip over
-        text = " ".join(str(error).split())
+        text = errors.one_line(error)
         raise ValueError(f"{type(error).__name__}: {text}") from error
 
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import logging
 
+from began_jax import errors
 from began_jax.config import ConfigError, DataConfig
 from began_jax.data import cache, decoding
 
@@ -158,7 +159,7 @@ def _prepare(config: DataConfig, files: list[_File], resolution: int, channels: 
                 crop_size=config.crop_size,
             )
         except _UNREADABLE as error:
-            return " ".join(str(error).split()) or type(error).__name__
+            return errors.one_line(error) or type(error).__name__
 
     bad: dict[str, str] = {}
     images = cache.prepared(

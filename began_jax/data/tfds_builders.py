@@ -21,8 +21,8 @@ import tensorflow_datasets as tfds
 from absl import logging
 from tensorflow_datasets.core.download import checksums
 
+from began_jax import errors
 from began_jax.config import ConfigError
-from began_jax.errors import UserError
 
 CIFAR10_ARCHIVE = "cifar-10-binary.tar.gz"
 CELEBA_ARCHIVE = "img_align_celeba.zip"
@@ -58,7 +58,9 @@ def prepare(name: str, data_dir: Path) -> tfds.core.DatasetBuilder:
     except OSError as error:
         # TFDS renames its folder at the end, which fails if another process was there first.
         if not builder.data_path.exists():
-            raise UserError(f"{data_dir}: {error}; $BEGAN_JAX_CACHE names another place") from error
+            raise errors.UserError(
+                f"{data_dir}: {error}; $BEGAN_JAX_CACHE names another place"
+            ) from error
     return builder
 
 
@@ -117,7 +119,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
         folder = manual_dir(self.tfds_name, Path(self.data_dir_root))
         lines = [
             f"config.data.name = {self.tfds_name!r}: the download failed "
-            f"({type(error).__name__}: {' '.join(str(error).split())})",
+            f"({type(error).__name__}: {errors.one_line(error)})",
             f"Try again later, or put by hand into {folder}",
         ]
         infos = {info.filename: (url, info) for url, info in self.url_infos.items()}
