@@ -5,10 +5,6 @@ import re
 import sys
 from pathlib import Path
 
-from began_jax import runtime
-
-runtime.configure()  # before anything imports jax
-
 from absl import app, flags, logging
 from ml_collections import config_flags
 
@@ -51,6 +47,9 @@ def _train() -> None:
         raise errors.UserError("--step: --mode=train goes on from the newest checkpoint")
     config = _config()
     workdir = Path(_WORKDIR.value or Path("runs") / config.name)
+    from began_jax import runtime  # here and below, as JAX takes a second to import
+
+    runtime.keep_freed_memory(config.model)
     runtime.enable_compilation_cache()
     if _DRY_RUN.value:
         from began_jax import dry_run

@@ -17,12 +17,14 @@ from began_jax import errors
 PRESETS = ("author", "fig1")
 INITS = ("paper", "he")
 DTYPES = ("float32", "bfloat16")
+CONVS = ("auto", "plain", "phases", "winograd")
 SOURCES = ("synthetic_faces", "tfds", "folder", "array")
 CROPS = ("center", "celeba")
 BOTTLENECK_SIZE = 8  # height and width at the encoder/decoder boundary, at every resolution
 
 _FREE_ON_RESUME = (
     "name",
+    "model.conv",
     "data.source",
     "data.name",
     "data.split",
@@ -32,6 +34,7 @@ _FREE_ON_RESUME = (
     "data.max_bad_fraction",
     "data.num_images",
     "train.num_steps",
+    "train.steps_per_dispatch",
     "train.log_every_steps",
     "train.sample_every_images",
     "train.checkpoint_every_steps",
@@ -59,6 +62,7 @@ class ModelConfig:
     carry_steps: int
     init: str
     dtype: str
+    conv: str
 
     @property
     def num_scales(self) -> int:
@@ -113,6 +117,7 @@ class TrainConfig:
 
     batch_size: int
     num_steps: int
+    steps_per_dispatch: int
     num_samples: int
     log_every_steps: int
     sample_every_images: int
@@ -261,6 +266,12 @@ def _rules(config: Config) -> list[tuple[str, bool, str]]:
         ("model.carry_steps", m.carry_steps >= 0, "0 (off) or more"),
         ("model.init", m.init in INITS, f"one of {INITS}"),
         ("model.dtype", m.dtype in DTYPES, f"one of {DTYPES}"),
+        ("model.conv", m.conv in CONVS, f"one of {CONVS}"),
+        (
+            "model.conv",
+            m.conv != "winograd" or m.dtype == "float32",
+            "its sums need model.dtype 'float32'",
+        ),
         ("began.gamma", 0 <= b.gamma <= 1, "0 to 1"),
         ("began.lambda_k", 0 <= b.lambda_k <= 1, "0 to 1"),
         ("began.k_init", 0 <= b.k_init <= 1, "0 to 1"),
@@ -291,6 +302,13 @@ def _rules(config: Config) -> list[tuple[str, bool, str]]:
         ("data.num_images", d.num_images >= 1, "1 or more"),
         ("train.batch_size", t.batch_size >= 1, "1 or more"),
         ("train.num_steps", 1 <= t.num_steps < 2**31, "1 to 2^31 - 1"),
+        ("train.steps_per_dispatch", t.steps_per_dispatch >= 0, "0 (chosen) or more"),
+        (
+            "train.steps_per_dispatch",
+            math.gcd(t.log_every_steps, t.checkpoint_every_steps) % max(t.steps_per_dispatch, 1)
+            == 0,
+            "a divisor of train.log_every_steps and train.checkpoint_every_steps",
+        ),
         ("train.num_samples", t.num_samples >= 2, "2 or more"),
         ("train.log_every_steps", t.log_every_steps >= 1, "1 or more"),
         ("train.sample_every_images", t.sample_every_images >= 1, "1 or more"),

@@ -4,8 +4,8 @@ import functools
 
 import jax
 
+from began_jax import backends, models, sharding, train_state
 from began_jax import config as config_lib
-from began_jax import models, sharding, train_state
 from began_jax.config import Config
 
 
@@ -13,15 +13,16 @@ def report(config: Config) -> str:
     """The resolved config, parameter counts, memory on one device and FLOPs per image.
 
     The step is compiled for the devices at hand but not run. FLOPs are XLA's count for one whole
-    train step divided by the batch (a multiply-add counts as two).
+    train step, as it is given it, divided by the batch (a multiply-add counts as two).
     """
     mesh = sharding.make_mesh(config.train.batch_size)
     state = jax.eval_shape(functools.partial(train_state.init, config))
-    compiled = sharding.compile_step(config, mesh)
-    memory = compiled.memory_analysis()
-    costs = compiled.cost_analysis()
+    lowered = sharding.lower_steps(config, mesh)
+    costs = lowered.cost_analysis()
+    options = backends.compiler_options(config.model)
+    memory = lowered.compile(compiler_options=options).memory_analysis()
     assert memory is not None and costs is not None  # every back end of this project has them
-    flops = costs["flops"] * mesh.size / config.train.batch_size
+    flops = costs["flops"] / config.train.batch_size
     generator = models.num_parameters(state.generator)
     discriminator = models.num_parameters(state.discriminator)
     state_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
@@ -33,6 +34,7 @@ def report(config: Config) -> str:
         f"one step's temporary memory: {memory.temp_size_in_bytes / 1e6:,.0f} MB a device, "
         "as compiled for it",
         f"work: {flops / 1e9:,.2f} GFLOP an image",
+        f"convolutions: {backends.conv_form(config.model)}",
         f"devices: {mesh.size} × {jax.devices()[0].device_kind}",
     ]
     return "\n".join(lines)

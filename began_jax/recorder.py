@@ -32,7 +32,7 @@ class Record:
 
     step: int
     images_per_second: float
-    metrics: list[Metrics]  # of each step since the record before
+    metrics: list[Metrics]  # (K,) by name, of the steps since the record before
     spread: Array  # of the fixed samples
     samples: Array | None  # float (N, R, R, C), where a grid is due
     reconstructions: Array | None  # likewise
@@ -65,10 +65,11 @@ class Recorder:
             self._pending = None
 
     def _write(self, record: Record) -> None:
-        steps = jax.device_get(record.metrics)
-        _check_finite(record.step - len(steps) + 1, steps)
-        scalars = {name: float(np.mean([m[name] for m in steps])) for name in steps[0]}
-        scalars.update({name: float(steps[-1][name]) for name in _LAST_VALUES})
+        parts = jax.device_get(record.metrics)
+        steps = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        _check_finite(record.step, steps)
+        scalars = {name: float(np.mean(values)) for name, values in steps.items()}
+        scalars.update({name: float(steps[name][-1]) for name in _LAST_VALUES})
         scalars["sample_spread"] = float(record.spread) / self._data_spread
         scalars["images_per_second"] = record.images_per_second
         self._telemetry.write_scalars(record.step, scalars)
@@ -78,8 +79,10 @@ class Recorder:
             self._telemetry.write_grids(record.step, samples, self._real, reconstructions)
 
 
-def _check_finite(first_step: int, steps: list[dict[str, np.ndarray]]) -> None:
-    for step, metrics in enumerate(steps, first_step):
-        for name, value in metrics.items():
-            if not np.isfinite(value):
-                raise Diverged(f"{name} is {value} at step {step}; {CURE}")
+def _check_finite(last_step: int, steps: dict[str, np.ndarray]) -> None:
+    bad = {name: np.flatnonzero(~np.isfinite(values)) for name, values in steps.items()}
+    firsts = [(places[0], name) for name, places in bad.items() if len(places)]
+    if firsts:
+        place, name = min(firsts)
+        step = last_step - len(steps[name]) + 1 + place
+        raise Diverged(f"{name} is {steps[name][place]} at step {step}; {CURE}")

@@ -13,10 +13,10 @@ import numpy as np
 from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from began_jax import train_state
+from began_jax import backends, train_state
 from began_jax.config import Config, ConfigError
 from began_jax.train_state import TrainState
-from began_jax.train_step import train_step
+from began_jax.train_step import Metrics, train_steps
 
 
 def make_mesh(batch_size: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -41,8 +41,8 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def split(mesh: Mesh) -> NamedSharding:
-    """The leading axis divided over the devices."""
-    return NamedSharding(mesh, PartitionSpec("data"))
+    """The second axis, a batch's of one or more steps, divided over the devices."""
+    return NamedSharding(mesh, PartitionSpec(None, "data"))
 
 
 def init_state(config: Config, mesh: Mesh) -> TrainState:
@@ -60,27 +60,52 @@ def abstract_state(config: Config, mesh: Mesh) -> TrainState:
     )
 
 
-def put_batch(images: np.ndarray, mesh: Mesh) -> Array:
-    """A host's uint8 rows as one array split over the devices."""
-    return jax.make_array_from_process_local_data(split(mesh), images)
+def put_batches(batches: np.ndarray, mesh: Mesh) -> Array:
+    """Images or indices (K, B, ...) of K steps as one array, each batch split over the devices."""
+    return jax.make_array_from_process_local_data(split(mesh), batches)
 
 
-def compile_step(config: Config, mesh: Mesh) -> jax.stages.Compiled:
-    """The train step, compiled once, ahead of time, for the one shape of batch a run has.
-
-    Called with (state, uint8 images split over `data`) it returns (state, metrics), replicated; it
-    takes over (donates) the state it is given.
-    """
-    step = jax.jit(
-        functools.partial(train_step, config),
-        in_shardings=(replicated(mesh), split(mesh)),
-        out_shardings=replicated(mesh),
+def lower_steps(
+    config: Config, mesh: Mesh, most_steps: int = 1, dataset: Array | None = None
+) -> jax.stages.Lowered:
+    """`compile_steps` before XLA's work."""
+    t, m = config.train, config.model
+    image = () if dataset is not None else (m.resolution, m.resolution, m.channels)
+    batches = jax.ShapeDtypeStruct(
+        (most_steps, t.batch_size, *image),
+        np.uint8 if dataset is None else np.int32,
+        sharding=split(mesh),
+    )
+    whole = replicated(mesh)
+    num_steps = jax.ShapeDtypeStruct((), np.int32, sharding=whole)
+    steps = jax.jit(
+        functools.partial(train_steps, config),
+        in_shardings=(whole, split(mesh), whole, whole),
+        out_shardings=whole,
         donate_argnums=0,
     )
-    m = config.model
-    shape = (config.train.batch_size, m.resolution, m.resolution, m.channels)
-    images = jax.ShapeDtypeStruct(shape, np.uint8, sharding=split(mesh))
-    return step.lower(abstract_state(config, mesh), images).compile()
+    return steps.lower(abstract_state(config, mesh), batches, num_steps, dataset)
+
+
+def compile_steps(
+    config: Config, mesh: Mesh, most_steps: int = 1, dataset: Array | None = None
+) -> Callable[[TrainState, Array, int], tuple[TrainState, Metrics]]:
+    """Up to `most_steps` train steps as one program, compiled once, ahead of time.
+
+    The program takes a state, which it takes over (donates), the steps' images or, with a
+    `dataset` that lies on every device, their indices, and how many steps to make; it returns the
+    state and those steps' metrics, replicated.
+    """
+    lowered = lower_steps(config, mesh, most_steps, dataset)
+    compiled = lowered.compile(compiler_options=backends.compiler_options(config.model))
+
+    def steps(state: TrainState, batches: Array, num_steps: int = 1) -> Any:
+        state, metrics = compiled(state, batches, np.int32(num_steps), dataset)
+        if num_steps < most_steps:
+            metrics = jax.tree.map(lambda values: values[:num_steps], metrics)
+        return state, metrics
+
+    return steps
 
 
 def replicate(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:

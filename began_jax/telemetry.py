@@ -20,7 +20,7 @@ import numpy as np
 import tensorboardX
 from tqdm import tqdm
 
-from began_jax import errors, files, grids
+from began_jax import backends, errors, files, grids
 from began_jax.config import Config, flatten
 
 Scalars = Mapping[str, float]
@@ -130,9 +130,9 @@ class Telemetry:
         self._tensorboard.close()
         self._jsonl.close()
 
-    def advance(self) -> None:
-        """Moves the progress bar by one step."""
-        self._bar.update()
+    def advance(self, num_steps: int) -> None:
+        """Moves the progress bar."""
+        self._bar.update(num_steps)
 
     def write_scalars(self, step: int, scalars: Scalars) -> None:
         """Records scalars and shows them on the bar or, without a terminal, as a line."""
@@ -165,7 +165,7 @@ class Telemetry:
         grids.save_png(self._workdir / "samples" / name, grids.grid(samples))
 
 
-def write_provenance(workdir: Path, start_step: int) -> None:
+def write_provenance(workdir: Path, config: Config, start_step: int) -> None:
     """Appends this start of the run to provenance.json: code, packages, devices, command, time."""
     path = workdir / "provenance.json"
     changes = _git("status", "--porcelain", "--untracked-files=no")
@@ -180,6 +180,8 @@ def write_provenance(workdir: Path, start_step: int) -> None:
             "python": sys.version.split()[0],
             "packages": {name: _version(name) for name in _PACKAGES},
             "xla_flags": os.environ.get("XLA_FLAGS"),
+            "compiler_options": backends.compiler_options(config.model),
+            "conv": backends.conv_form(config.model),
             "devices": [f"{device.platform}:{device.device_kind}" for device in jax.devices()],
         }
     )

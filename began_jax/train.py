@@ -10,16 +10,27 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from began_jax import checkpoints, data, errors, files, generate, sharding, signals, telemetry
+from began_jax import (
+    backends,
+    checkpoints,
+    data,
+    errors,
+    feed,
+    files,
+    generate,
+    sharding,
+    signals,
+    telemetry,
+)
 from began_jax import config as config_lib
 from began_jax.config import Config, ConfigError
-from began_jax.data import identity, order
+from began_jax.data import identity
 from began_jax.recorder import CURE, Diverged, Record, Recorder
 from began_jax.train_state import TrainState, is_finite
 from began_jax.train_step import Metrics
 
 # Enough that the device never waits for the host, little enough that a signal is acted on at once.
-_MAX_STEPS_IN_FLIGHT = 2
+_MAX_DISPATCHES_IN_FLIGHT = 2
 
 
 def train(config: Config, workdir: Path) -> None:
@@ -53,7 +64,7 @@ def train(config: Config, workdir: Path) -> None:
             start_step = int(state.step)
             if start_step:
                 print(f"{workdir}: goes on from step {start_step}", file=sys.stderr)
-            telemetry.write_provenance(workdir, start_step)
+            telemetry.write_provenance(workdir, config, start_step)
             with telemetry.Telemetry(workdir, config, start_step) as records:
                 _loop(config, mesh, images, data_spread, state, saved, records)
 
@@ -86,7 +97,9 @@ def _loop(
     records: telemetry.Telemetry,
 ) -> None:
     t = config.train
-    train_step = sharding.compile_step(config, mesh)
+    at_once = backends.steps_per_dispatch(t)
+    dataset = feed.resident(images, mesh)
+    train_steps = sharding.compile_steps(config, mesh, at_once, dataset)
     fixed_samples = sharding.replicate(functools.partial(generate.fixed_samples, config), mesh)
     reconstructions = sharding.replicate(functools.partial(generate.reconstructions, config), mesh)
     finite = sharding.replicate(is_finite, mesh)
@@ -94,31 +107,33 @@ def _loop(
     recorder = Recorder(records, real, data_spread)
     in_flight: collections.deque[Metrics] = collections.deque()
     unrecorded: list[Metrics] = []
+    recorded = done = int(state.step)
     last_time = time.monotonic()
     with signals.collect() as received:
-        for step in range(int(state.step), t.num_steps):
-            indices = order.batch_indices(config.seed, step, t.batch_size, len(images))
-            state, metrics = train_step(state, sharding.put_batch(images[indices], mesh))
+        while done < t.num_steps:
+            num = min(at_once - done % at_once, t.num_steps - done)  # to the common rhythm
+            batches = feed.batches(config, images, dataset, mesh, done, at_once)
+            state, metrics = train_steps(state, batches, num)
+            done += num
             unrecorded.append(metrics)
             in_flight.append(metrics)
-            if len(in_flight) > _MAX_STEPS_IN_FLIGHT:
+            if len(in_flight) > _MAX_DISPATCHES_IN_FLIGHT:
                 jax.block_until_ready(in_flight.popleft())
-            records.advance()
+            records.advance(num)
 
-            done = step + 1
             stop = received[0] if received else None  # a later signal waits for the next step
             ending = done == t.num_steps or stop is not None
             with_grids = done == t.num_steps or _crosses_multiple(
-                done * t.batch_size, t.batch_size, t.sample_every_images
+                done * t.batch_size, num * t.batch_size, t.sample_every_images
             )
             if done % t.log_every_steps == 0 or with_grids or ending:
                 samples, spread = fixed_samples(state)
                 d_real = reconstructions(state, real) if with_grids else None
                 kept = samples if with_grids else None
                 now = time.monotonic()  # the device is at most a few steps behind the host
-                rate = t.batch_size * len(unrecorded) / (now - last_time)
+                rate = t.batch_size * (done - recorded) / (now - last_time)
                 recorder.put(Record(done, rate, unrecorded, spread, kept, d_real))
-                unrecorded, last_time = [], now
+                unrecorded, recorded, last_time = [], done, now
             if done % t.checkpoint_every_steps == 0 or ending:
                 if not finite(state):
                     recorder.flush()  # tells more, if a loss was the first to go

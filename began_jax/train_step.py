@@ -47,7 +47,8 @@ def train_step(config: Config, state: TrainState, images: Array) -> tuple[TrainS
         return optimizers.descend(config.optim, params, grads, adam, learning_rate)
 
     d, g = state.discriminator, state.generator
-    if began.shared_z and not began.alternating:
+    plain = config.model.conv == "plain"
+    if began.shared_z and not began.alternating and not plain:
         joint = gradients.joint(config, d, g, x, z_g, k, carry)
         loss_real, loss_fake = joint.loss_real, joint.loss_fake
         new_d, adam_d = descend(d, joint.discriminator, state.discriminator_adam)
@@ -82,6 +83,41 @@ def train_step(config: Config, state: TrainState, images: Array) -> tuple[TrainS
         "m_global": m_global,
         "learning_rate": learning_rate,
     }
+
+
+def train_steps(
+    config: Config, state: TrainState, batches: Array, num_steps: Array, dataset: Array | None
+) -> tuple[TrainState, Metrics]:
+    """The first `num_steps` of up to K training steps, one after the other on the device.
+
+    A number that is an argument keeps it one program, which makes the same step wherever a
+    dispatch begins and ends: an interrupted run equals an uninterrupted one.
+
+    Args:
+      config: static.
+      state: the state before the first step.
+      batches: uint8 images (K, B, R, R, C), or int32 indices (K, B) of images in `dataset`.
+      num_steps: int32, 1 to K.
+      dataset: uint8 images (N, R, R, C), or None.
+
+    Returns:
+      The state after the last step and each step's metrics, (K,) by name, 0 for those not made.
+    """
+
+    def step(state: TrainState, batch: Array) -> tuple[TrainState, Metrics]:
+        images = batch if dataset is None else jnp.take(dataset, batch, axis=0, mode="clip")
+        return train_step(config, state, images)
+
+    def store(i: Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+        state, metrics = carry
+        state, new = step(state, batches[i])
+        return state, jax.tree.map(lambda values, value: values.at[i].set(value), metrics, new)
+
+    _, shapes = jax.eval_shape(step, state, batches[0])
+    none = jax.tree.map(lambda shape: jnp.zeros(len(batches), shape.dtype), shapes)
+    if len(batches) > 1:
+        return jax.lax.fori_loop(0, num_steps, store, (state, none))
+    return store(jnp.int32(0), (state, none))  # XLA:CPU computes more slowly inside a loop
 
 
 def random_flip(key: Array, images: Array) -> Array:

@@ -32,6 +32,7 @@ BAD = {
     "model.repeats": 0,
     "model.carry_steps": -1,
     "model.init": "xavier",
+    "model.conv": "fast",
     "model.dtype": "float16",
     "began.gamma": 1.5,
     "began.lambda_k": -0.1,
@@ -52,6 +53,7 @@ BAD = {
     "data.num_images": 0,
     "train.batch_size": 0,
     "train.num_steps": 0,
+    "train.steps_per_dispatch": -1,
     "train.num_samples": 1,
     "train.log_every_steps": 0,
     "train.sample_every_images": 0,
@@ -92,6 +94,15 @@ def test_an_impossible_value_is_named_with_what_is_allowed(field):
         ({"model__n": "many"}, "config.model.n = 'many': int is needed"),
         ({"model__n": True}, "config.model.n = True: int is needed"),
         ({"began__gamma": float("nan")}, "config.began.gamma = nan: a finite number is needed"),
+        (
+            {"model__conv": "winograd", "model__dtype": "bfloat16"},
+            "config.model.conv = 'winograd': its sums need model.dtype 'float32'",
+        ),
+        (
+            {"train__steps_per_dispatch": 4},
+            "config.train.steps_per_dispatch = 4: a divisor of train.log_every_steps and "
+            "train.checkpoint_every_steps",
+        ),
         ({"model": 3}, "config.model = 3: a group of fields is needed"),
     ],
 )

@@ -69,9 +69,16 @@ def test_ds_gradient_is_the_difference_of_the_two_errors():
 def test_joint_agrees_with_the_papers_form(preset, eta, k):
     config, d, g, x, z, _ = setup(model__preset=preset, began__eta=eta, began__shared_z=True)
     k, carry = jnp.float32(k), jnp.float32(0.25)
-    joint = jax.jit(lambda: gradients.joint(config, d, g, x, z, k, carry))()
-    loss_real, grads_d = gradients.discriminator(config, d, g, x, z, k, carry)
-    loss_fake, grads_g = gradients.generator(config, d, g, z, carry)
+
+    @jax.jit  # as one program, for the same arithmetic where the two do the same
+    def both():
+        return (
+            gradients.joint(config, d, g, x, z, k, carry),
+            gradients.discriminator(config, d, g, x, z, k, carry),
+            gradients.generator(config, d, g, z, carry),
+        )
+
+    joint, (loss_real, grads_d), (loss_fake, grads_g) = both()
     np.testing.assert_allclose(joint.loss_real, loss_real, rtol=1e-6)
     np.testing.assert_allclose(joint.loss_fake, loss_fake, rtol=1e-6)
     # Float32 sums in another order; relative to the largest gradient of the network.
@@ -82,6 +89,31 @@ def test_joint_agrees_with_the_papers_form(preset, eta, k):
             lambda a, b, scale=scale: np.testing.assert_allclose(
                 a, b, atol=2e-6 * scale, rtol=1e-5
             ),
+            ours,
+            papers,
+        )
+
+
+@pytest.mark.parametrize("preset", ["author", "fig1"])
+@pytest.mark.parametrize("form", ["phases", "winograd"])
+def test_a_form_s_gradients_are_the_plain_ones(preset, form):
+    # At 32×32 every kind of convolution occurs.
+    shape = {"model__resolution": 32, "model__n": 9, "model__preset": preset}
+    plain, d, g, x, z, _ = setup(**shape, model__conv="plain")
+    fast, *_ = setup(**shape, model__conv=form)
+    k, carry = jnp.float32(0.3), jnp.float32(0.25)
+
+    def both(config):
+        loss_real, grads_d = gradients.discriminator(config, d, g, x, z, k, carry)
+        loss_fake, grads_g = gradients.generator(config, d, g, z, carry)
+        return (loss_real, loss_fake), (grads_d, grads_g)
+
+    (losses, grads), (expected_losses, expected) = jax.jit(lambda: (both(fast), both(plain)))()
+    np.testing.assert_allclose(losses, expected_losses, rtol=2e-6)
+    for ours, papers in zip(grads, expected, strict=True):
+        scale = largest(papers)
+        jax.tree.map(
+            lambda a, b, scale=scale: np.testing.assert_allclose(a, b, atol=2e-5 * scale),
             ours,
             papers,
         )

@@ -1,13 +1,17 @@
 import jax
 import numpy as np
 import pytest
-from jax import numpy as jnp
 
 from began_jax.models import layers
+
+FORMS = ["plain", "phases", "winograd"]
 
 
 def draw(seed, *shape):
     return jax.random.normal(jax.random.key(seed), shape)
+
+
+conv = jax.jit(layers.conv, static_argnames=("form", "factor", "stride"))
 
 
 def slow_conv(x, kernel):
@@ -27,32 +31,72 @@ def test_upsample_repeats_rows_and_columns():
     np.testing.assert_array_equal(layers.upsample(x, 4), slow_upsample(x, 4))
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-def test_conv_is_the_definition_and_a_stride_takes_the_even_rows_and_columns(stride):
-    x, kernel = draw(0, 2, 6, 4, 3), draw(1, 3, 3, 3, 5)
-    expected = slow_conv(x, kernel)[:, ::stride, ::stride]
-    np.testing.assert_allclose(layers.conv(x, kernel, stride=stride), expected, atol=1e-5)
+# Enough rows and columns for two tiles, not square, and an odd number of channels.
+SHAPES = {
+    "few in": (8, 16, 3, 9),
+    "few out": (16, 12, 9, 3),
+    "many": (16, 12, 9, 10),
+    "small": (8, 8, 9, 10),
+}
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("case", SHAPES)
+def test_conv_is_the_definition(case, form):
+    h, w, c, n = SHAPES[case]
+    x, kernel = draw(0, 2, h, w, c), draw(1, 3, 3, c, n)
+    # 9c terms of size 1 in float32; the matrices of F43 multiply rounding by up to a hundred.
+    np.testing.assert_allclose(conv(x, kernel, form), slow_conv(x, kernel), atol=3e-4)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_stride_takes_the_even_rows_and_columns(form):
+    x, kernel = draw(0, 2, 8, 12, 9), draw(1, 3, 3, 9, 10)
+    expected = slow_conv(x, kernel)[:, ::2, ::2]
+    np.testing.assert_allclose(conv(x, kernel, form, stride=2), expected, atol=3e-5)
+
+
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("factor", [2, 4, 8, 32])
-def test_conv_of_an_upsampled_map_is_the_definition(factor):
+def test_conv_of_an_upsampled_map_is_the_definition(factor, form):
     x, kernel = draw(0, 2, 3, 2, 3), draw(1, 3, 3, 3, 5)
     expected = slow_conv(slow_upsample(x, factor), kernel)
     # 27 terms of size 1 in float32.
-    np.testing.assert_allclose(layers.conv(x, kernel, factor=factor), expected, atol=1e-5)
+    np.testing.assert_allclose(conv(x, kernel, form, factor=factor), expected, atol=3e-5)
 
 
-@pytest.mark.parametrize("factor", [2, 4])
-def test_gradients_of_an_upsampled_maps_conv_are_the_plain_ones(factor):
-    x, kernel = draw(0, 2, 4, 4, 3), draw(1, 3, 3, 3, 5)
-    weights = draw(2, 2, 4 * factor, 4 * factor, 5)
+def gradients(function, x, kernel):
+    y, pull_back = jax.vjp(function, x, kernel)
+    return pull_back(draw(2, *y.shape))
 
-    def ours(x, kernel):
-        return jnp.vdot(weights, layers.conv(x, kernel, factor=factor))
 
-    def plain(x, kernel):
-        return jnp.vdot(weights, layers.conv(layers.upsample(x, factor), kernel))
+@pytest.mark.parametrize("form", ["phases", "winograd"])
+@pytest.mark.parametrize(
+    "options", [{}, {"stride": 2}, {"factor": 2}, {"factor": 4}], ids=["1", "stride", "×2", "×4"]
+)
+@pytest.mark.parametrize("case", SHAPES)
+def test_the_gradients_of_a_form_are_the_plain_ones(case, options, form):
+    h, w, c, n = SHAPES[case]
+    x, kernel = draw(0, 2, h, w, c), draw(1, 3, 3, c, n)
+    pairs = zip(
+        gradients(lambda x, kernel: conv(x, kernel, form, **options), x, kernel),
+        gradients(lambda x, kernel: conv(x, kernel, "plain", **options), x, kernel),
+        strict=True,
+    )
+    for a, b in pairs:
+        # Sums in another order, and F43's matrices; relative to the largest value.
+        np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(b).max())
 
-    for a, b in zip(*(jax.grad(f, (0, 1))(x, kernel) for f in (ours, plain)), strict=True):
-        # Sums of up to 512 terms of size 1 in another order.
-        np.testing.assert_allclose(a, b, atol=1e-4)
+
+def test_elu_and_bias_have_the_library_s_values_and_gradients():
+    x, bias = 3 * draw(0, 4, 5, 6, 7), draw(1, 7)
+
+    def through(form):
+        def f(x, bias):
+            return layers.elu(layers.add_up([x, 2 * x], bias, form), form)
+
+        return f(x, bias), *gradients(f, x, bias)
+
+    for ours, library in zip(through("winograd"), through("plain"), strict=True):
+        # y + 1 instead of exp(x): a rounding of 1; the bias' gradient sums 120 of them.
+        np.testing.assert_allclose(ours, library, atol=2e-5)

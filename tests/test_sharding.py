@@ -12,12 +12,12 @@ DEVICES = jax.devices()
 def run(config, num_devices, num_steps=3):
     mesh = sharding.make_mesh(config.train.batch_size, DEVICES[:num_devices])
     state = sharding.init_state(config, mesh)
-    step = sharding.compile_step(config, mesh)
+    step = sharding.compile_steps(config, mesh)
     rng = np.random.default_rng(0)
     for _ in range(num_steps):
-        shape = (config.train.batch_size, *[config.model.resolution] * 2, config.model.channels)
+        shape = (1, config.train.batch_size, *[config.model.resolution] * 2, config.model.channels)
         images = rng.integers(0, 256, shape, dtype=np.uint8)
-        state, metrics = step(state, sharding.put_batch(images, mesh))
+        state, metrics = step(state, sharding.put_batches(images, mesh))
     return state, metrics
 
 
@@ -44,8 +44,8 @@ def test_one_and_four_devices_give_the_same_numbers_and_one_k():
 def test_the_batch_is_split_and_the_state_is_not():
     config = make_config()
     mesh = sharding.make_mesh(4, DEVICES)
-    images = sharding.put_batch(np.zeros((4, 16, 16, 3), np.uint8), mesh)
-    assert [shard.data.shape for shard in images.addressable_shards] == [(1, 16, 16, 3)] * 4
+    images = sharding.put_batches(np.zeros((2, 4, 16, 16, 3), np.uint8), mesh)
+    assert [shard.data.shape for shard in images.addressable_shards] == [(2, 1, 16, 16, 3)] * 4
     state = sharding.init_state(config, mesh)
     assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(state))
 
@@ -54,8 +54,8 @@ def test_the_step_takes_over_its_state():
     config = make_config()
     mesh = sharding.make_mesh(4, DEVICES[:1])
     state = sharding.init_state(config, mesh)
-    sharding.compile_step(config, mesh)(
-        state, sharding.put_batch(np.zeros((4, 16, 16, 3), np.uint8), mesh)
+    sharding.compile_steps(config, mesh)(
+        state, sharding.put_batches(np.zeros((1, 4, 16, 16, 3), np.uint8), mesh)
     )
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
 
@@ -63,3 +63,15 @@ def test_the_step_takes_over_its_state():
 def test_a_batch_that_does_not_divide_by_the_devices_is_refused():
     with pytest.raises(ConfigError, match=r"train.batch_size = 6: a multiple of the 4 devices"):
         sharding.make_mesh(6, DEVICES)
+
+
+@pytest.mark.parametrize("form", ["phases", "winograd"])
+def test_a_form_with_its_own_compiler_options_makes_the_plain_steps(form):
+    # Wide enough for oneDNN's matrix products, where jaxlib has them.
+    def metrics(conv):
+        values = {"model__n": 32, "model__conv": conv, "began__shared_z": True}
+        return run(make_config(**values), 2, num_steps=2)[1]
+
+    plain = metrics("plain")
+    for name, value in metrics(form).items():
+        np.testing.assert_allclose(value, plain[name], rtol=2e-5, err_msg=name)

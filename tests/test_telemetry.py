@@ -72,8 +72,8 @@ def test_only_samples_become_files(tmp_path):
 
 
 def test_every_start_is_kept_in_the_provenance(tmp_path):
-    telemetry.write_provenance(tmp_path, 0)
-    telemetry.write_provenance(tmp_path, 40)
+    telemetry.write_provenance(tmp_path, make_config(), 0)
+    telemetry.write_provenance(tmp_path, make_config(), 40)
     starts = json.loads((tmp_path / "provenance.json").read_text())
     assert [start["start_step"] for start in starts] == [0, 40]
     assert starts[0]["packages"]["jax"]

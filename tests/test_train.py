@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from began_jax import checkpoints, errors, sharding, telemetry, train
+from began_jax import checkpoints, errors, feed, sharding, telemetry, train
 from began_jax.config import ConfigError
 from began_jax.data import identity
 from began_jax.recorder import Diverged
@@ -68,19 +68,19 @@ def test_a_signal_at_any_moment_of_a_step_is_answered_by_a_saved_state(tmp_path,
 @pytest.fixture
 def poisoned_steps(monkeypatch):
     """Every step leaves a G that is not finite, behind losses from before its update."""
-    original = sharding.compile_step
+    original = sharding.compile_steps
 
-    def compile_step(config, mesh):
-        train_step = original(config, mesh)
+    def compile_steps(*args):
+        train_steps = original(*args)
 
-        def step(state, images):
-            state, metrics = train_step(state, images)
+        def steps(state, batches, num_steps):
+            state, metrics = train_steps(state, batches, num_steps)
             bad = jax.tree.map(lambda leaf: leaf * np.nan, state.generator)
             return state.replace(generator=bad), metrics
 
-        return step
+        return steps
 
-    monkeypatch.setattr(sharding, "compile_step", compile_step)
+    monkeypatch.setattr(sharding, "compile_steps", compile_steps)
 
 
 def test_a_state_that_is_not_finite_is_not_saved(tmp_path, poisoned_steps):
@@ -95,6 +95,35 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, poisoned_steps):
     with pytest.raises(Diverged, match=r"\w+ is nan at step 2"):
         train.train(config, tmp_path / "run")
     assert [record["step"] for record in records(tmp_path / "run")] == [1]
+
+
+def test_where_a_dispatch_begins_and_where_the_images_lie_changes_no_bit(tmp_path, monkeypatch):
+    def fingerprint(name, *lengths):
+        for num_steps in lengths:
+            config = array_config(
+                tmp_path / "x.npy",
+                noise(),
+                train__num_steps=num_steps,
+                train__steps_per_dispatch=3,
+                train__log_every_steps=3,
+                train__checkpoint_every_steps=3,
+                data__flip=True,
+            )
+            train.train(config, tmp_path / name)
+        state = sharding.abstract_state(config, sharding.make_mesh(4))
+        with checkpoints.Checkpoints(tmp_path / name / "checkpoints") as saved:
+            return checkpoints.fingerprint(saved.restore(state))
+
+    whole = fingerprint("whole", 10)
+    assert fingerprint("interrupted", 4, 5, 10) == whole  # 3, 1 | 1 | 1, 3, 1
+    assert [r["step"] for r in records(tmp_path / "interrupted")] == [3, 4, 5, 6, 9, 10]
+    monkeypatch.setattr(feed, "_memory", lambda device: 2**40)
+    assert fingerprint("resident", 5, 10) == whole
+    m_globals = [
+        [r["m_global"] for r in records(tmp_path / name) if r["step"] in (3, 9, 10)]
+        for name in ("whole", "interrupted", "resident")
+    ]
+    assert m_globals[0] == m_globals[1] == m_globals[2]
 
 
 def test_other_images_are_refused_and_the_same_ones_elsewhere_are_not(tmp_path):

@@ -1,28 +1,24 @@
-"""3×3 convolutions, among them those of up-sampled maps, computed at the low resolution.
+"""The layers' arithmetic, in the forms that `config.model.conv` names.
 
-Nearest-neighbour up-sampling repeats each value, so a convolution that reads several copies of one
-may add their weights first: along one axis a window (w0, w1, w2) reads, at the first copy of value
-i, w0 of value i − 1 and w1 + w2 of value i; between, all three of value i; at the last copy,
-w0 + w1 of value i and w2 of value i + 1. Exact algebra: results differ by rounding alone.
+"plain" is the definition. "phases" computes the convolution of an up-sampled map at the low
+resolution (`phases`). "winograd" computes every convolution as matrix products: by the algorithms
+of `winograd` or, where an image's few channels go in or out, by its nine shifts. The forms give the
+same results up to rounding.
 """
 
-from typing import NamedTuple
+import functools
+from collections.abc import Sequence
 
 import jax
 from jax import Array
 from jax import numpy as jnp
 
+from began_jax.models import phases, winograd
 
-class _Phase(NamedTuple):
-    """How a window reads repeated values, along one axis."""
-
-    sums: tuple[tuple[int, int], ...]  # for each value read, the taps [start, stop) of its weight
-    padding: tuple[int, int]
-
-
-_FIRST = _Phase(((0, 1), (1, 3)), (1, 0))
-_BETWEEN = _Phase(((0, 3),), (0, 0))
-_LAST = _Phase(((0, 2), (2, 3)), (0, 1))
+# Below so many channels in or out (an image's), nine shifts beat the tiles of `winograd`.
+_FEW = 8
+# The side of a map, and below, on which the library's convolution does.
+_SMALL = 8
 
 
 def upsample(x: Array, factor: int) -> Array:
@@ -32,52 +28,115 @@ def upsample(x: Array, factor: int) -> Array:
     return x.reshape(b, factor * h, factor * w, c)
 
 
-def conv(x: Array, kernel: Array, *, factor: int = 1, stride: int = 1) -> Array:
+def conv(x: Array, kernel: Array, form: str, *, factor: int = 1, stride: int = 1) -> Array:
     """A 3×3 convolution, with one pixel of zero padding, of `upsample(x, factor)`.
 
     Args:
       x: (B, H, W, C).
       kernel: (3, 3, C, N).
+      form: "plain", "phases" or "winograd".
       factor: 1 or a power of two.
       stride: 1 or, where the factor is 1, 2: the even rows and columns of the result.
 
     Returns:
       (B, factor·H / stride, factor·W / stride, N).
     """
-    if factor == 1:
-        return _conv(x, kernel, ((1, 1), (1, 1)), stride)
-    assert stride == 1
-    phases = (_FIRST, _LAST) if factor == 2 else (_FIRST, _BETWEEN, _LAST)
-    rows = []
-    for row in phases:
-        row_kernel = _add_taps(kernel, row.sums, axis=0)
-        columns = []
-        for column in phases:
-            merged = _add_taps(row_kernel, column.sums, axis=1)
-            columns.append(_conv(x, merged, (row.padding, column.padding)))
-        rows.append(_interleave(columns, factor, axis=3))
-    b, h, w, _ = x.shape
-    return _interleave(rows, factor, axis=2).reshape(b, factor * h, factor * w, kernel.shape[-1])
+    assert stride == 1 or factor == 1
+    if form == "winograd":
+        return _products(x, kernel, factor, stride)
+    if form == "phases" and factor > 1:
+        return phases.conv(x, kernel, factor)
+    return _library(upsample(x, factor), kernel, stride)
 
 
-def _conv(
-    x: Array, kernel: Array, padding: tuple[tuple[int, int], tuple[int, int]], stride: int = 1
-) -> Array:
+def elu(x: Array, form: str) -> Array:
+    """x where it is positive, exp(x) − 1 elsewhere."""
+    return _elu(x) if form == "winograd" else jax.nn.elu(x)
+
+
+def add_up(shares: Sequence[Array], bias: Array, form: str) -> Array:
+    """The sum of maps (B, H, W, N) and a bias (N,)."""
+    if form == "winograd":
+        return _add_bias(functools.reduce(jnp.add, shares), bias)
+    return functools.reduce(jnp.add, shares, bias)
+
+
+def _library(x: Array, kernel: Array, stride: int = 1) -> Array:
     return jax.lax.conv_general_dilated(
-        x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        x, kernel, (stride, stride), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
 
 
-def _add_taps(kernel: Array, sums: tuple[tuple[int, int], ...], axis: int) -> Array:
-    taps = [
-        jax.lax.slice_in_dim(kernel, start, stop, axis=axis).sum(axis, keepdims=True)
-        for start, stop in sums
-    ]
-    return jnp.concatenate(taps, axis)
+def _products(x: Array, kernel: Array, factor: int, stride: int) -> Array:
+    """The convolution as matrix products, each in the cheapest way."""
+    if factor > 1:
+        return winograd.conv(winograd.upsampled(factor), x, kernel)
+    if stride == 2:
+        return winograd.conv(winograd.STRIDED, x, kernel)
+    num_in, num_out = kernel.shape[2:]
+    if num_in < _FEW:
+        return _from_few(x, kernel)
+    if num_out < _FEW:
+        return _to_few(x, kernel)
+    if x.shape[1] <= _SMALL:
+        return _library(x, kernel)
+    return winograd.conv(winograd.F43, x, kernel)
 
 
-def _interleave(phases: list[Array], factor: int, axis: int) -> Array:
-    """Stacks the phases along a new axis: the first, the one between factor − 2 times, the last."""
-    if len(phases) == 3:
-        phases = [phases[0], *[phases[1]] * (factor - 2), phases[2]]
-    return jnp.stack(phases, axis)
+def _from_few(x: Array, kernel: Array) -> Array:
+    """Nine shifted copies of each of the few planes, times the kernel as one matrix."""
+    planes = _shifts(jnp.moveaxis(x, -1, 0))
+    matrix = kernel.reshape(-1, kernel.shape[-1])
+    y = jnp.einsum("km,kn->mn", jnp.concatenate(planes).reshape(len(matrix), -1), matrix)
+    return y.reshape(*x.shape[:-1], -1)
+
+
+def _to_few(x: Array, kernel: Array) -> Array:
+    """The kernel as one matrix gives nine planes for each of the few, summed when shifted."""
+    channels, num = kernel.shape[2:]
+    matrix = jnp.swapaxes(kernel, 2, 3).reshape(-1, channels)
+    planes = jnp.einsum("kc,mc->km", matrix, x.reshape(-1, channels))
+    planes = planes.reshape(9, num, *x.shape[:-1])
+    moved = [_shifts(plane)[i] for i, plane in enumerate(planes)]
+    return jnp.moveaxis(functools.reduce(jnp.add, moved), 0, -1)
+
+
+def _shifts(planes: Array) -> list[Array]:
+    """What each of the nine taps reads of planes (..., H, W) within a border of zeros."""
+    h, w = planes.shape[-2:]
+    padded = jnp.pad(planes, [(0, 0)] * (planes.ndim - 2) + [(1, 1), (1, 1)])
+    return [padded[..., i : i + h, j : j + w] for i in range(3) for j in range(3)]
+
+
+@jax.custom_vjp
+def _elu(x: Array) -> Array:
+    return jnp.where(x > 0, x, jnp.expm1(jnp.minimum(x, 0)))
+
+
+def _elu_forward(x: Array) -> tuple[Array, Array]:
+    y = _elu(x)
+    return y, y
+
+
+def _elu_backward(y: Array, y_bar: Array) -> tuple[Array]:
+    """The derivative from the result, 1 or y + 1: the next layer keeps that in any case."""
+    return (jnp.where(y > 0, y_bar, y_bar * (y + 1)),)
+
+
+_elu.defvjp(_elu_forward, _elu_backward)
+
+
+@jax.custom_vjp
+def _add_bias(x: Array, bias: Array) -> Array:
+    return x + bias
+
+
+def _add_bias_backward(_: None, y_bar: Array) -> tuple[Array, Array]:
+    """The sum as a product with ones: XLA:CPU's own is six times slower, and draws into its loop
+    the computation of what it sums."""
+    num = y_bar.size // y_bar.shape[-1]
+    ones = jnp.ones((1, num), y_bar.dtype)
+    return y_bar, (ones @ y_bar.reshape(num, -1))[0]
+
+
+_add_bias.defvjp(lambda x, bias: (x + bias, None), _add_bias_backward)

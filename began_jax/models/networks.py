@@ -12,8 +12,10 @@ neither the up-sampled map nor the concatenation with it.
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 from flax import linen as nn
 from jax import Array
+from jax import numpy as jnp
 
 from began_jax.config import BOTTLENECK_SIZE, ModelConfig
 from began_jax.models import layers
@@ -61,7 +63,7 @@ class Decoder(nn.Module):
         h0 = nn.Dense(size * size * c.n, dtype=c.dtype, name="fc")(h.astype(c.dtype))
         h0 = h0.reshape(-1, size, size, c.n)
         x = self._author(h0, hidden) if c.preset == "author" else self._fig1(h0, hidden)
-        return _Conv(c.channels, c.dtype, name="conv_out")([Upsampled(x)])
+        return _Conv(c.channels, c.dtype, c.conv, name="conv_out")([Upsampled(x)])
 
     def _author(self, h0: Array, hidden: "_HiddenConvs") -> Array:
         """Per scale: [concat h0], repeats − 1 convolutions, up-sample, one convolution."""
@@ -98,6 +100,7 @@ class _Conv(nn.Module):
 
     features: int
     dtype: str
+    form: str
     stride: int = 1
 
     @nn.compact
@@ -105,13 +108,14 @@ class _Conv(nn.Module):
         channels = [part.map.shape[-1] for part in inputs]
         shape = (3, 3, sum(channels), self.features)
         kernel = self.param("kernel", nn.initializers.zeros, shape).astype(self.dtype)
-        y = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
-        start = 0
-        for part, num in zip(inputs, channels, strict=True):
-            share = kernel[:, :, start : start + num]
-            y = y + layers.conv(part.map, share, factor=part.factor, stride=self.stride)
-            start += num
-        return y
+        bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+        shares = [
+            layers.conv(part.map, rows, self.form, factor=part.factor, stride=self.stride)
+            for part, rows in zip(
+                inputs, jnp.split(kernel, np.cumsum(channels)[:-1], axis=2), strict=True
+            )
+        ]
+        return layers.add_up(shares, bias, self.form)
 
 
 class _HiddenConvs:
@@ -128,7 +132,8 @@ class _HiddenConvs:
     def __call__(
         self, inputs: Sequence[Upsampled], features: int, name: str, stride: int = 1
     ) -> Array:
-        y = nn.elu(_Conv(features, self.config.dtype, stride, name=name)(inputs))
+        c = self.config
+        y = layers.elu(_Conv(features, c.dtype, c.conv, stride, name=name)(inputs), c.conv)
         if self.carry is None or len(inputs) > 1:
             return y
         v = layers.upsample(*inputs[0])

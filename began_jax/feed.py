@@ -1,0 +1,50 @@
+"""How images reach the devices: all of them once, or batch by batch."""
+
+import jax
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh
+
+from began_jax import sharding
+from began_jax.config import Config
+from began_jax.data import order
+
+_LARGEST_SHARE = 0.25  # of a device's memory
+
+
+def resident(images: np.ndarray, mesh: Mesh) -> Array | None:
+    """The images on every device, if they take a quarter of its memory at most; else None.
+
+    None too where a device tells no limit of its memory: a CPU, to which the host's array is as
+    near.
+    """
+    if images.nbytes > _LARGEST_SHARE * min(map(_memory, mesh.local_devices)):
+        return None
+    return jax.device_put(np.asarray(images), sharding.replicated(mesh))
+
+
+def batches(
+    config: Config,
+    images: np.ndarray,
+    dataset: Array | None,
+    mesh: Mesh,
+    first_step: int,
+    num_steps: int,
+) -> Array:
+    """What `sharding.compile_steps`'s program reads in the steps from `first_step` on.
+
+    The call returns before the copy to the devices ends, so that one copy and the steps before it
+    go on at once.
+    """
+    indices = np.stack(
+        [
+            order.batch_indices(config.seed, step, config.train.batch_size, len(images))
+            for step in range(first_step, first_step + num_steps)
+        ]
+    )
+    rows = images[indices] if dataset is None else indices.astype(np.int32)
+    return sharding.put_batches(rows, mesh)
+
+
+def _memory(device: jax.Device) -> int:
+    return (device.memory_stats() or {}).get("bytes_limit", 0)

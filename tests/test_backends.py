@@ -1,0 +1,73 @@
+import jax
+import pytest
+
+from began_jax import backends
+from tests.conftest import make_config
+
+
+@pytest.fixture
+def jaxlib(monkeypatch):
+    """Sets the version and the processor that the module sees."""
+
+    def set_to(version, machine="x86_64"):
+        monkeypatch.setattr(backends.metadata, "version", lambda _: version)
+        monkeypatch.setattr(backends.platform, "machine", lambda: machine)
+
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    return set_to
+
+
+def model(**overrides):
+    return make_config(**{f"model__{name}": value for name, value in overrides.items()}).model
+
+
+def test_auto_takes_matrix_products_where_onednn_multiplies_and_maps_are_wide(jaxlib):
+    jaxlib("0.12.0.1")
+    assert backends.conv_form(model(n=64)) == "winograd"
+    assert backends.conv_form(model(n=16)) == "phases"
+    assert backends.conv_form(model(n=64, dtype="bfloat16")) == "phases"
+    jaxlib("0.12.0.1", "aarch64")
+    assert backends.conv_form(model(n=64)) == "phases"
+    jaxlib("0.10.2")
+    assert backends.conv_form(model(n=64)) == "phases"
+
+
+def test_auto_takes_phases_on_an_accelerator(jaxlib, monkeypatch):
+    jaxlib("0.12.0.1")
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert backends.conv_form(model(n=64)) == "phases"
+    assert backends.compiler_options(model(n=64)) == {}
+
+
+@pytest.mark.parametrize("form", ["plain", "phases", "winograd"])
+def test_a_named_form_is_taken(form):
+    assert backends.conv_form(model(conv=form)) == form
+
+
+def test_options_are_named_for_the_versions_they_were_tried_on(jaxlib):
+    jaxlib("0.10.2")
+    assert list(backends.compiler_options(model())) == ["xla_cpu_experimental_ynn_fusion_type"]
+    jaxlib("0.12.0.1")
+    assert backends.compiler_options(model(n=64))["xla_cpu_experimental_onednn_custom_call"] is True
+    assert backends.compiler_options(model(n=16)) == {}
+    jaxlib("0.13.0")
+    assert backends.compiler_options(model(n=64)) == {}
+
+
+def test_an_option_of_the_user_is_left_alone(jaxlib, monkeypatch):
+    jaxlib("0.10.2")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_experimental_ynn_fusion_type=")
+    assert backends.compiler_options(model()) == {}
+
+
+def test_steps_per_dispatch_divide_what_stands_between_two_records(monkeypatch):
+    def chosen(**overrides):
+        values = {f"train__{name}": value for name, value in overrides.items()}
+        return backends.steps_per_dispatch(make_config(**values).train)
+
+    assert chosen(log_every_steps=100, checkpoint_every_steps=2000) == 1
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert chosen(log_every_steps=100, checkpoint_every_steps=2000) == 50
+    assert chosen(log_every_steps=7, checkpoint_every_steps=14) == 7
+    assert chosen(log_every_steps=53, checkpoint_every_steps=53) == 1
+    assert chosen(steps_per_dispatch=2, log_every_steps=4, checkpoint_every_steps=8) == 2
