@@ -1,8 +1,9 @@
 # Everything runs from .venv, which each target makes when it is needed.
-PYTHON ?= python3
+# The newest Python there is: JAX's releases since 0.11, which compute faster, need 3.12.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3; do $$p -c "" 2>&- && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test lint types check clean
+.PHONY: demo test bench lint types check clean
 
 demo: .venv/runtime ## trains on the embedded faces for a few minutes on a CPU
 	$(BIN)/python main.py --config=configs/demo.py --workdir=runs/demo
@@ -10,6 +11,9 @@ demo: .venv/runtime ## trains on the embedded faces for a few minutes on a CPU
 
 test: .venv/dev ## the whole suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+bench: .venv/bench ## beside PyTorch, on this machine: BENCH="--resolutions 32 64 128 --z independent"
+	$(BIN)/python -m benchmarks.bench $(BENCH)
 
 lint: .venv/dev
 	$(BIN)/ruff check .
@@ -30,4 +34,8 @@ clean:
 
 .venv/dev: requirements-dev.txt .venv/runtime
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	touch $@
+
+.venv/bench: requirements-bench.txt .venv/runtime
+	$(BIN)/python -m pip install --quiet -r requirements-bench.txt
 	touch $@
