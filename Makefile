@@ -1,6 +1,6 @@
 # Everything runs from .venv, which each target makes when it is needed.
 # The newest Python there is: JAX's releases since 0.11, which compute faster, need 3.12.
-PYTHON ?= $(shell for p in python3.13 python3.12 python3; do $$p -c "" 2>&- && echo $$p && break; done)
+PYTHON ?= $(shell for p in python3.13 python3.12 python3; do $$p -c "import ensurepip, venv" 2>&- && echo $$p && break; done)
 BIN := .venv/bin
 
 .PHONY: demo test bench lint types check clean

@@ -1,8 +1,9 @@
 """What is fastest on which device: the form of the convolutions and XLA's options for it.
 
-The figures behind the choices stand in docs/performance.md.
+docs/performance.md tells what was measured. On accelerators nothing has been yet.
 """
 
+import dataclasses
 import math
 import os
 import platform
@@ -10,27 +11,35 @@ from importlib import metadata
 
 import jax
 
-from began_jax.config import ModelConfig, TrainConfig
+from began_jax.config import Config, ConfigError, ModelConfig, TrainConfig
 
 _LIBRARY = "xla_cpu_experimental_ynn_fusion_type"
 _ONEDNN = "xla_cpu_experimental_onednn_custom_call"
 
 # Narrower matrix products than these do not pay for the passes over memory around them.
 _WINOGRAD_WIDTH = 32
-# So many steps of a millisecond hide a dispatch; a signal still is answered within a second.
-_MOST_STEPS = 50
+# So many of the shortest steps hide a dispatch; of the longest a signal waits for a few seconds.
+_MOST_STEPS = 10
 
 
-def conv_form(config: ModelConfig) -> str:
-    """`config.model.conv`, or what its "auto" means on the devices at hand."""
-    if config.conv != "auto":
-        return config.conv
-    wide = config.n >= _WINOGRAD_WIDTH and config.dtype == "float32"
-    return "winograd" if wide and _has_onednn() else "phases"
+def resolve(config: Config) -> Config:
+    """The config with the convolutions' form that its "auto" means on the devices at hand.
+
+    Raises:
+      ConfigError: "winograd" on an accelerator, whose products are less than float32's.
+    """
+    on_cpu = jax.default_backend() == "cpu"
+    form = config.model.conv
+    if form == "winograd" and not on_cpu:
+        raise ConfigError(f"config.model.conv = {form!r}: its sums need the products of a CPU")
+    if form == "auto":
+        wide = config.model.n >= _WINOGRAD_WIDTH and config.model.dtype == "float32"
+        form = "winograd" if wide and on_cpu and _has_onednn() else "phases"
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, conv=form))
 
 
 def compiler_options(config: ModelConfig) -> dict[str, bool | str]:
-    """XLA's options for the train step, but for those that the user has set in XLA_FLAGS.
+    """XLA's options for the train step of a resolved config, but for those in XLA_FLAGS.
 
     They are named for the versions they were tried on alone, as XLA refuses one that it does not
     know. In jax 0.10 XLA:CPU's own convolutions are up to twice slower than its library's; in 0.12
@@ -38,7 +47,7 @@ def compiler_options(config: ModelConfig) -> dict[str, bool | str]:
     """
     options: dict[str, bool | str] = {}
     if jax.default_backend() == "cpu":
-        if conv_form(config) == "winograd" and _has_onednn():
+        if config.conv == "winograd" and _has_onednn():
             options = {_ONEDNN: True, _LIBRARY: ""}
         elif _is_jaxlib("0.10."):
             options = {_LIBRARY: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
@@ -46,23 +55,23 @@ def compiler_options(config: ModelConfig) -> dict[str, bool | str]:
     return {name: value for name, value in options.items() if f"--{name}=" not in flags}
 
 
-def steps_per_dispatch(config: TrainConfig) -> int:
+def steps_per_dispatch(config: TrainConfig, *, resident: bool) -> int:
     """`config.steps_per_dispatch`, or what its 0 means on the devices at hand.
 
     An accelerator that is given one short step after the other waits for the host; the number
-    divides the steps between two records and between two checkpoints.
+    divides the steps between two records and between two checkpoints. Where the images are not
+    `resident`, a dispatch would hold the batches of all its steps.
     """
     if config.steps_per_dispatch:
         return config.steps_per_dispatch
-    if jax.default_backend() == "cpu":
+    if jax.default_backend() == "cpu" or not resident:
         return 1
     common = math.gcd(config.log_every_steps, config.checkpoint_every_steps)
     return max(num for num in range(1, _MOST_STEPS + 1) if common % num == 0)
 
 
 def _has_onednn() -> bool:
-    is_x86 = platform.machine() in ("x86_64", "AMD64")
-    return jax.default_backend() == "cpu" and is_x86 and _is_jaxlib("0.12.")
+    return platform.machine() in ("x86_64", "AMD64") and _is_jaxlib("0.12.")
 
 
 def _is_jaxlib(prefix: str) -> bool:

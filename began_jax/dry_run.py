@@ -15,6 +15,7 @@ def report(config: Config) -> str:
     The step is compiled for the devices at hand but not run. FLOPs are XLA's count for one whole
     train step, as it is given it, divided by the batch (a multiply-add counts as two).
     """
+    asked, config = config, backends.resolve(config)
     mesh = sharding.make_mesh(config.train.batch_size)
     state = jax.eval_shape(functools.partial(train_state.init, config))
     lowered = sharding.lower_steps(config, mesh)
@@ -27,14 +28,14 @@ def report(config: Config) -> str:
     discriminator = models.num_parameters(state.discriminator)
     state_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     lines = [
-        config_lib.to_json(config).rstrip(),
+        config_lib.to_json(asked).rstrip(),
         f"parameters: {generator + discriminator:,} "
         f"(generator {generator:,}, discriminator {discriminator:,})",
         f"train state: {state_bytes / 1e6:,.0f} MB a device",
         f"one step's temporary memory: {memory.temp_size_in_bytes / 1e6:,.0f} MB a device, "
         "as compiled for it",
         f"work: {flops / 1e9:,.2f} GFLOP an image",
-        f"convolutions: {backends.conv_form(config.model)}",
+        f"convolutions: {config.model.conv}",
         f"devices: {mesh.size} × {jax.devices()[0].device_kind}",
     ]
     return "\n".join(lines)

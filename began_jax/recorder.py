@@ -32,7 +32,7 @@ class Record:
 
     step: int
     images_per_second: float
-    metrics: list[Metrics]  # (K,) by name, of the steps since the record before
+    metrics: list[tuple[Metrics, int]]  # since the record before: (K,) by name, the first so many
     spread: Array  # of the fixed samples
     samples: Array | None  # float (N, R, R, C), where a grid is due
     reconstructions: Array | None  # likewise
@@ -66,7 +66,9 @@ class Recorder:
 
     def _write(self, record: Record) -> None:
         parts = jax.device_get(record.metrics)
-        steps = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        steps = {
+            name: np.concatenate([part[name][:num] for part, num in parts]) for name in parts[0][0]
+        }
         _check_finite(record.step, steps)
         scalars = {name: float(np.mean(values)) for name, values in steps.items()}
         scalars.update({name: float(steps[name][-1]) for name in _LAST_VALUES})

@@ -5,7 +5,7 @@ import ctypes
 
 import jax
 
-from began_jax import backends, files
+from began_jax import files
 from began_jax.config import ModelConfig
 
 # glibc's mallopt(3).
@@ -23,9 +23,10 @@ def keep_freed_memory(config: ModelConfig) -> None:
 
     Otherwise they go back to the system and come back page by page, zeroed: a fifth of the time of
     a step in the form "winograd". The others take less and are slower for it, since the one arena
-    that this needs makes small allocations wait. Call before the first computation.
+    that this needs makes small allocations wait. Call before the first computation, with a resolved
+    config.
     """
-    if jax.default_backend() == "cpu" and backends.conv_form(config) == "winograd":
+    if config.conv == "winograd":  # on a CPU, then
         with contextlib.suppress(AttributeError, OSError):  # not glibc
             mallopt = ctypes.CDLL(None).mallopt
             mallopt(_M_ARENA_MAX, 1)

@@ -61,8 +61,11 @@ def abstract_state(config: Config, mesh: Mesh) -> TrainState:
 
 
 def put_batches(batches: np.ndarray, mesh: Mesh) -> Array:
-    """Images or indices (K, B, ...) of K steps as one array, each batch split over the devices."""
-    return jax.make_array_from_process_local_data(split(mesh), batches)
+    """Images or indices (K, B, ...) of K steps as one array, each batch split over the devices.
+
+    Every process has the whole batches and keeps its devices' share.
+    """
+    return jax.make_array_from_process_local_data(split(mesh), batches, batches.shape)
 
 
 def lower_steps(
@@ -94,16 +97,13 @@ def compile_steps(
 
     The program takes a state, which it takes over (donates), the steps' images or, with a
     `dataset` that lies on every device, their indices, and how many steps to make; it returns the
-    state and those steps' metrics, replicated.
+    state and metrics (most_steps,), of which the first so many count, replicated.
     """
     lowered = lower_steps(config, mesh, most_steps, dataset)
     compiled = lowered.compile(compiler_options=backends.compiler_options(config.model))
 
-    def steps(state: TrainState, batches: Array, num_steps: int = 1) -> Any:
-        state, metrics = compiled(state, batches, np.int32(num_steps), dataset)
-        if num_steps < most_steps:
-            metrics = jax.tree.map(lambda values: values[:num_steps], metrics)
-        return state, metrics
+    def steps(state: TrainState, batches: Array, num_steps: int = 1) -> tuple[TrainState, Metrics]:
+        return compiled(state, batches, np.int32(num_steps), dataset)
 
     return steps
 

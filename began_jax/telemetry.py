@@ -181,7 +181,7 @@ def write_provenance(workdir: Path, config: Config, start_step: int) -> None:
             "packages": {name: _version(name) for name in _PACKAGES},
             "xla_flags": os.environ.get("XLA_FLAGS"),
             "compiler_options": backends.compiler_options(config.model),
-            "conv": backends.conv_form(config.model),
+            "conv": config.model.conv,
             "devices": [f"{device.platform}:{device.device_kind}" for device in jax.devices()],
         }
     )

@@ -18,6 +18,7 @@ from began_jax import (
     feed,
     files,
     generate,
+    runtime,
     sharding,
     signals,
     telemetry,
@@ -29,7 +30,7 @@ from began_jax.recorder import CURE, Diverged, Record, Recorder
 from began_jax.train_state import TrainState, is_finite
 from began_jax.train_step import Metrics
 
-# Enough that the device never waits for the host, little enough that a signal is acted on at once.
+# Enough that the device never waits for the host, little enough that a signal is acted on soon.
 _MAX_DISPATCHES_IN_FLIGHT = 2
 
 
@@ -49,9 +50,11 @@ def train(config: Config, workdir: Path) -> None:
     data_spread = identity.spread(images)
     _make(workdir)
     with files.exclusive(workdir):
+        asked, config = config, backends.resolve(config)
+        runtime.keep_freed_memory(config.model)
         mesh = sharding.make_mesh(config.train.batch_size)
         identity.check_same(workdir / "data.json", images)
-        files.write_text(workdir / "config.json", config_lib.to_json(config))
+        files.write_text(workdir / "config.json", config_lib.to_json(asked))
         with checkpoints.Checkpoints(
             workdir / "checkpoints",
             to_keep=config.train.checkpoints_to_keep,
@@ -97,8 +100,8 @@ def _loop(
     records: telemetry.Telemetry,
 ) -> None:
     t = config.train
-    at_once = backends.steps_per_dispatch(t)
     dataset = feed.resident(images, mesh)
+    at_once = backends.steps_per_dispatch(t, resident=dataset is not None)
     train_steps = sharding.compile_steps(config, mesh, at_once, dataset)
     fixed_samples = sharding.replicate(functools.partial(generate.fixed_samples, config), mesh)
     reconstructions = sharding.replicate(functools.partial(generate.reconstructions, config), mesh)
@@ -106,7 +109,7 @@ def _loop(
     real = np.asarray(images[: t.num_samples])
     recorder = Recorder(records, real, data_spread)
     in_flight: collections.deque[Metrics] = collections.deque()
-    unrecorded: list[Metrics] = []
+    unrecorded: list[tuple[Metrics, int]] = []
     recorded = done = int(state.step)
     last_time = time.monotonic()
     with signals.collect() as received:
@@ -115,7 +118,7 @@ def _loop(
             batches = feed.batches(config, images, dataset, mesh, done, at_once)
             state, metrics = train_steps(state, batches, num)
             done += num
-            unrecorded.append(metrics)
+            unrecorded.append((metrics, num))
             in_flight.append(metrics)
             if len(in_flight) > _MAX_DISPATCHES_IN_FLIGHT:
                 jax.block_until_ready(in_flight.popleft())
@@ -130,7 +133,7 @@ def _loop(
                 samples, spread = fixed_samples(state)
                 d_real = reconstructions(state, real) if with_grids else None
                 kept = samples if with_grids else None
-                now = time.monotonic()  # the device is at most a few steps behind the host
+                now = time.monotonic()  # the device is at most a few dispatches behind the host
                 rate = t.batch_size * (done - recorded) / (now - last_time)
                 recorder.put(Record(done, rate, unrecorded, spread, kept, d_real))
                 unrecorded, recorded, last_time = [], done, now

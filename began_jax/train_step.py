@@ -1,5 +1,7 @@
 """One training step: the paper's algorithm as a pure function of the state and a batch."""
 
+from typing import Any
+
 import jax
 import optax
 from jax import Array
@@ -47,8 +49,7 @@ def train_step(config: Config, state: TrainState, images: Array) -> tuple[TrainS
         return optimizers.descend(config.optim, params, grads, adam, learning_rate)
 
     d, g = state.discriminator, state.generator
-    plain = config.model.conv == "plain"
-    if began.shared_z and not began.alternating and not plain:
+    if began.shared_z and not began.alternating:
         joint = gradients.joint(config, d, g, x, z_g, k, carry)
         loss_real, loss_fake = joint.loss_real, joint.loss_fake
         new_d, adam_d = descend(d, joint.discriminator, state.discriminator_adam)
@@ -88,10 +89,11 @@ def train_step(config: Config, state: TrainState, images: Array) -> tuple[TrainS
 def train_steps(
     config: Config, state: TrainState, batches: Array, num_steps: Array, dataset: Array | None
 ) -> tuple[TrainState, Metrics]:
-    """The first `num_steps` of up to K training steps, one after the other on the device.
+    """The first `num_steps` of K training steps, one after the other on the device.
 
-    A number that is an argument keeps it one program, which makes the same step wherever a
-    dispatch begins and ends: an interrupted run equals an uninterrupted one.
+    The others are computed too and dropped: so it is one program, which makes the same step
+    wherever a dispatch begins and ends (an interrupted run equals an uninterrupted one), and a loop
+    of fixed length, which a GPU runs without asking the host.
 
     Args:
       config: static.
@@ -101,23 +103,24 @@ def train_steps(
       dataset: uint8 images (N, R, R, C), or None.
 
     Returns:
-      The state after the last step and each step's metrics, (K,) by name, 0 for those not made.
+      The state after the last step and the metrics of all K, (K,) by name.
     """
 
     def step(state: TrainState, batch: Array) -> tuple[TrainState, Metrics]:
         images = batch if dataset is None else jnp.take(dataset, batch, axis=0, mode="clip")
         return train_step(config, state, images)
 
-    def store(i: Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
-        state, metrics = carry
-        state, new = step(state, batches[i])
-        return state, jax.tree.map(lambda values, value: values.at[i].set(value), metrics, new)
+    def step_if_due(state: TrainState, i_and_batch: tuple[Array, Array]) -> Any:
+        i, batch = i_and_batch
+        new, metrics = step(state, batch)
+        return jax.tree.map(
+            lambda old, new: jnp.where(i < num_steps, new, old), state, new
+        ), metrics
 
-    _, shapes = jax.eval_shape(step, state, batches[0])
-    none = jax.tree.map(lambda shape: jnp.zeros(len(batches), shape.dtype), shapes)
     if len(batches) > 1:
-        return jax.lax.fori_loop(0, num_steps, store, (state, none))
-    return store(jnp.int32(0), (state, none))  # XLA:CPU computes more slowly inside a loop
+        return jax.lax.scan(step_if_due, state, (jnp.arange(len(batches)), batches))
+    state, metrics = step(state, batches[0])  # XLA:CPU computes more slowly inside a loop
+    return state, jax.tree.map(lambda value: value[None], metrics)
 
 
 def random_flip(key: Array, images: Array) -> Array:

@@ -55,7 +55,7 @@ def _prepare_jax(task: dict) -> tuple[Run, dict]:
     values["model"].update(carry_steps=0, conv=conv, **shape)
     values["began"].update(shared_z=task["shared_z"])
     values["train"].update(batch_size=task["batch"])
-    parsed = config.parse(values)
+    parsed = backends.resolve(config.parse(values))
     runtime.keep_freed_memory(parsed.model)
 
     import jax
@@ -67,9 +67,8 @@ def _prepare_jax(task: dict) -> tuple[Run, dict]:
     size = task["resolution"]
     images = np.random.default_rng(0).integers(0, 256, (4096, size, size, 3), np.uint8)
     dataset = feed.resident(images, mesh)
-    at_once = backends.steps_per_dispatch(parsed.train)
+    at_once = backends.steps_per_dispatch(parsed.train, resident=dataset is not None)
     start = time.perf_counter()
-    lowered = sharding.lower_steps(parsed, mesh, at_once, dataset)
     steps = sharding.compile_steps(parsed, mesh, at_once, dataset)
     compile_seconds = time.perf_counter() - start
     state, done = sharding.init_state(parsed, mesh), 0
@@ -85,11 +84,11 @@ def _prepare_jax(task: dict) -> tuple[Run, dict]:
             done += num
         jax.block_until_ready((state, metrics))
 
-    costs = lowered.cost_analysis()
+    costs = sharding.lower_steps(parsed, mesh).cost_analysis()
     report = {
         "device": jax.devices()[0].device_kind,
         "versions": {"jax": jax.__version__},
-        "form": backends.conv_form(parsed.model),
+        "form": parsed.model.conv,
         "compile_seconds": compile_seconds,
         "xla_flops_per_image": costs["flops"] / task["batch"] if costs else None,
     }

@@ -26,8 +26,8 @@ def get_config() -> ConfigDict:
     model.carry_steps = 16_000  # steps over which the vanishing residual goes 1 → 0 [M]; 0: off
     model.init = "paper"  # "paper": truncated normal, σ = 0.01; "he": variance 2 / fan_in
     model.dtype = "float32"  # compute: "float32" or "bfloat16"; parameters are always float32
-    # How the step is computed, always the same up to rounding: "plain" (as the paper writes it),
-    # "phases", "winograd" or "auto", the fastest on the device at hand (docs/performance.md).
+    # How convolutions are computed, the same up to rounding: "plain" (the definition), "phases",
+    # "winograd" (on a CPU) or "auto", what suits the device at hand (docs/performance.md).
     model.conv = "auto"
 
     config.began = began = ConfigDict()
@@ -64,7 +64,7 @@ def get_config() -> ConfigDict:
     config.train = train = ConfigDict()
     train.batch_size = 16  # images a step, over all devices
     train.num_steps = 400_000  # steps; the paper: 400k–450k, good after 200k
-    # Steps that the device makes without the host; 0: 1 on a CPU, up to 50 on an accelerator. Grids
+    # Steps that the device makes without the host; 0: 1 on a CPU, up to 10 on an accelerator. Grids
     # and signals wait for the last of them.
     train.steps_per_dispatch = 0
     train.num_samples = 64  # images in a grid, from latents fixed for the whole run

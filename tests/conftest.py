@@ -27,7 +27,9 @@ hypothesis.settings.load_profile("began")
 def make_config(**overrides: Any) -> Config:
     """configs/base.py at 16×16 with n = 4; overrides as model__n=8 for config.model.n = 8."""
     values = base.get_config().to_dict()
-    values["model"].update(resolution=16, n=4, n_h=6, n_z=5, carry_steps=40, init="he")
+    values["model"].update(
+        resolution=16, n=4, n_h=6, n_z=5, carry_steps=40, init="he", conv="phases"
+    )
     values["train"].update(batch_size=4, num_steps=6, num_samples=4, log_every_steps=2)
     values["data"].update(num_images=32)
     for name, value in overrides.items():

@@ -2,6 +2,7 @@ import jax
 import pytest
 
 from began_jax import backends
+from began_jax.config import ConfigError
 from tests.conftest import make_config
 
 
@@ -17,31 +18,34 @@ def jaxlib(monkeypatch):
     return set_to
 
 
-def model(**overrides):
-    return make_config(**{f"model__{name}": value for name, value in overrides.items()}).model
+def model(conv="auto", **overrides):
+    overrides = {f"model__{name}": value for name, value in overrides.items()}
+    return backends.resolve(make_config(model__conv=conv, **overrides)).model
 
 
 def test_auto_takes_matrix_products_where_onednn_multiplies_and_maps_are_wide(jaxlib):
     jaxlib("0.12.0.1")
-    assert backends.conv_form(model(n=64)) == "winograd"
-    assert backends.conv_form(model(n=16)) == "phases"
-    assert backends.conv_form(model(n=64, dtype="bfloat16")) == "phases"
+    assert model(n=64).conv == "winograd"
+    assert model(n=16).conv == "phases"
+    assert model(n=64, dtype="bfloat16").conv == "phases"
     jaxlib("0.12.0.1", "aarch64")
-    assert backends.conv_form(model(n=64)) == "phases"
+    assert model(n=64).conv == "phases"
     jaxlib("0.10.2")
-    assert backends.conv_form(model(n=64)) == "phases"
+    assert model(n=64).conv == "phases"
 
 
-def test_auto_takes_phases_on_an_accelerator(jaxlib, monkeypatch):
+def test_an_accelerator_takes_phases_and_refuses_winograd(jaxlib, monkeypatch):
     jaxlib("0.12.0.1")
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert backends.conv_form(model(n=64)) == "phases"
+    assert model(n=64).conv == "phases"
     assert backends.compiler_options(model(n=64)) == {}
+    with pytest.raises(ConfigError, match=r"config.model.conv = 'winograd'"):
+        model(conv="winograd")
 
 
 @pytest.mark.parametrize("form", ["plain", "phases", "winograd"])
 def test_a_named_form_is_taken(form):
-    assert backends.conv_form(model(conv=form)) == form
+    assert model(conv=form).conv == form
 
 
 def test_options_are_named_for_the_versions_they_were_tried_on(jaxlib):
@@ -61,13 +65,15 @@ def test_an_option_of_the_user_is_left_alone(jaxlib, monkeypatch):
 
 
 def test_steps_per_dispatch_divide_what_stands_between_two_records(monkeypatch):
-    def chosen(**overrides):
+    def chosen(*, resident=True, **overrides):
         values = {f"train__{name}": value for name, value in overrides.items()}
-        return backends.steps_per_dispatch(make_config(**values).train)
+        return backends.steps_per_dispatch(make_config(**values).train, resident=resident)
 
-    assert chosen(log_every_steps=100, checkpoint_every_steps=2000) == 1
+    often = {"log_every_steps": 100, "checkpoint_every_steps": 2000}
+    assert chosen(**often) == 1
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert chosen(log_every_steps=100, checkpoint_every_steps=2000) == 50
+    assert chosen(**often) == 10
+    assert chosen(**often, resident=False) == 1
     assert chosen(log_every_steps=7, checkpoint_every_steps=14) == 7
     assert chosen(log_every_steps=53, checkpoint_every_steps=53) == 1
     assert chosen(steps_per_dispatch=2, log_every_steps=4, checkpoint_every_steps=8) == 2

@@ -4,7 +4,6 @@ Parameters are nested dicts of float32 arrays: G's are {layer: {kernel, bias}}, 
 {"encoder": ..., "decoder": ...}. Linen stays inside this package.
 """
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -12,7 +11,6 @@ from flax import linen as nn
 from jax import Array
 from jax import numpy as jnp
 
-from began_jax import backends
 from began_jax.config import ModelConfig
 from began_jax.models.networks import Decoder, Encoder
 
@@ -37,23 +35,23 @@ def sample_latents(config: ModelConfig, key: Array, num: int) -> Array:
 
 def generate(config: ModelConfig, params: Params, z: Array, carry: Array | None) -> Array:
     """G(z): latents (B, N_z) in [−1, 1] to float32 images (B, R, R, C) around [−0.5, 0.5]."""
-    return _apply(_decoder(config), params, z, carry).astype(jnp.float32)
+    return _apply(Decoder(config), params, z, carry).astype(jnp.float32)
 
 
 def encode(config: ModelConfig, params: Params, x: Array, carry: Array | None) -> Array:
     """Enc(x): images (B, R, R, C) to codes (B, N_h) in the compute dtype; `params` are D's."""
-    return _apply(_encoder(config), params["encoder"], x, carry)
+    return _apply(Encoder(config), params["encoder"], x, carry)
 
 
 def reconstruct(config: ModelConfig, params: Params, x: Array, carry: Array | None) -> Array:
     """D(x) = Dec(Enc(x)): images (B, R, R, C) to float32 images of the same shape."""
     h = encode(config, params, x, carry)
-    return _apply(_decoder(config), params["decoder"], h, carry).astype(jnp.float32)
+    return _apply(Decoder(config), params["decoder"], h, carry).astype(jnp.float32)
 
 
 def init_generator(config: ModelConfig, key: Array) -> Params:
     """G's initial parameters; see `_init` for the distributions."""
-    return _init(config, key, _decoder(config), (1, config.n_z))
+    return _init(config, key, Decoder(config), (1, config.n_z))
 
 
 def init_discriminator(config: ModelConfig, key: Array) -> Params:
@@ -61,22 +59,14 @@ def init_discriminator(config: ModelConfig, key: Array) -> Params:
     key_encoder, key_decoder = jax.random.split(key)
     image_shape = (1, config.resolution, config.resolution, config.channels)
     return {
-        "encoder": _init(config, key_encoder, _encoder(config), image_shape),
-        "decoder": _init(config, key_decoder, _decoder(config), (1, config.n_h)),
+        "encoder": _init(config, key_encoder, Encoder(config), image_shape),
+        "decoder": _init(config, key_decoder, Decoder(config), (1, config.n_h)),
     }
 
 
 def num_parameters(params: Params) -> int:
     """The number of scalars in a tree of arrays or of their shapes."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))
-
-
-def _encoder(config: ModelConfig) -> Encoder:
-    return Encoder(dataclasses.replace(config, conv=backends.conv_form(config)))
-
-
-def _decoder(config: ModelConfig) -> Decoder:
-    return Decoder(dataclasses.replace(config, conv=backends.conv_form(config)))
 
 
 def _apply(module: nn.Module, params: Params, inputs: Array, carry: Array | None) -> Array:

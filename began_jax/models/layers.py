@@ -1,9 +1,9 @@
 """The layers' arithmetic, in the forms that `config.model.conv` names.
 
 "plain" is the definition. "phases" computes the convolution of an up-sampled map at the low
-resolution (`phases`). "winograd" computes every convolution as matrix products: by the algorithms
-of `winograd` or, where an image's few channels go in or out, by its nine shifts. The forms give the
-same results up to rounding.
+resolution (`phases`). "winograd" computes convolutions as matrix products: by the algorithms
+of `winograd` or, where an image's few channels go in or out, by its nine shifts; but for those at
+8×8. The forms give the same results up to rounding.
 """
 
 import functools
@@ -34,7 +34,7 @@ def conv(x: Array, kernel: Array, form: str, *, factor: int = 1, stride: int = 1
     Args:
       x: (B, H, W, C).
       kernel: (3, 3, C, N).
-      form: "plain", "phases" or "winograd".
+      form: "plain" (so is an "auto" that nobody resolved), "phases" or "winograd".
       factor: 1 or a power of two.
       stride: 1 or, where the factor is 1, 2: the even rows and columns of the result.
 

@@ -8,8 +8,8 @@ computes a convolution along one axis in tiles:
 with constant matrices of small numbers. Along both axes, and with channels, the element-wise
 product becomes one matrix product over the channels for each pair of rows of B:
 
-    multiplications a value of y:   plain   F43   UPSAMPLED[2]   STRIDED
-                                    9       2.25  2.25           6.25
+    multiplications a value of y:   plain   F43    upsampled(2)   STRIDED
+                                    9       2.25   2.25           6.25
 
 Exact algebra: results differ from the definition's by rounding, for F43, whose matrices are the
 least benign, by about 1e-5 of the largest value. Worth it where a matrix product is much faster
