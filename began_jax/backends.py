@@ -55,6 +55,23 @@ def compiler_options(config: ModelConfig) -> dict[str, bool | str]:
     return {name: value for name, value in options.items() if f"--{name}=" not in flags}
 
 
+def compile(lowered: jax.stages.Lowered, config: ModelConfig) -> jax.stages.Compiled:
+    """Compiles a train step of a resolved config with its options.
+
+    JAX cannot store a program that calls oneDNN (jaxlib 0.12: MemoryError, told as a warning at
+    every start), so that one is not offered to the cache.
+    """
+    options = compiler_options(config)
+    name = "jax_persistent_cache_min_compile_time_secs"
+    usual = jax.config.values[name]
+    if _ONEDNN in options:
+        jax.config.update(name, float("inf"))
+    try:
+        return lowered.compile(compiler_options=options)
+    finally:
+        jax.config.update(name, usual)
+
+
 def steps_per_dispatch(config: TrainConfig, *, resident: bool) -> int:
     """`config.steps_per_dispatch`, or what its 0 means on the devices at hand.
 

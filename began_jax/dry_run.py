@@ -20,8 +20,7 @@ def report(config: Config) -> str:
     state = jax.eval_shape(functools.partial(train_state.init, config))
     lowered = sharding.lower_steps(config, mesh)
     costs = lowered.cost_analysis()
-    options = backends.compiler_options(config.model)
-    memory = lowered.compile(compiler_options=options).memory_analysis()
+    memory = backends.compile(lowered, config.model).memory_analysis()
     assert memory is not None and costs is not None  # every back end of this project has them
     flops = costs["flops"] / config.train.batch_size
     generator = models.num_parameters(state.generator)

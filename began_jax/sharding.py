@@ -100,7 +100,7 @@ def compile_steps(
     state and metrics (most_steps,), of which the first so many count, replicated.
     """
     lowered = lower_steps(config, mesh, most_steps, dataset)
-    compiled = lowered.compile(compiler_options=backends.compiler_options(config.model))
+    compiled = backends.compile(lowered, config.model)
 
     def steps(state: TrainState, batches: Array, num_steps: int = 1) -> tuple[TrainState, Metrics]:
         return compiled(state, batches, np.int32(num_steps), dataset)
