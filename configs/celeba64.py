@@ -6,7 +6,7 @@ Downloads CelebA (1.4 GB) at the first start; where its host's quota is used up,
 which files to put where, and that configs/folder.py reads the zip as it is.
 
 Hardware and time: not yet run at this size.
-Expected: not yet run; docs/results.md tells of a quarter of its width, under way.
+Expected: not yet run; docs/results.md tells of a run at a quarter of its width.
 """
 
 from ml_collections import ConfigDict

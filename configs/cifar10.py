@@ -5,7 +5,7 @@
 Downloads and prepares the data set (163 MB) at the first start.
 
 Hardware and time: not yet run at this size.
-Expected: not yet run; docs/results.md tells of a quarter of its width, under way.
+Expected: not yet run; docs/results.md tells of a run at a quarter of its width.
 """
 
 from ml_collections import ConfigDict
