@@ -97,7 +97,7 @@ def _to_few(x: Array, kernel: Array) -> Array:
     matrix = jnp.swapaxes(kernel, 2, 3).reshape(-1, channels)
     planes = jnp.einsum("kc,mc->km", matrix, x.reshape(-1, channels))
     planes = planes.reshape(9, num, *x.shape[:-1])
-    moved = [_shifts(plane)[i] for i, plane in enumerate(planes)]
+    moved = [shifted[i] for i, shifted in enumerate(_shifts(planes))]
     return jnp.moveaxis(functools.reduce(jnp.add, moved), 0, -1)
 
 
@@ -110,7 +110,8 @@ def _shifts(planes: Array) -> list[Array]:
 
 @jax.custom_vjp
 def _elu(x: Array) -> Array:
-    return jnp.where(x > 0, x, jnp.expm1(jnp.minimum(x, 0)))
+    """Of the absolute error of float32 at 1, which the convolutions of this form have too."""
+    return jnp.where(x > 0, x, jnp.exp(jnp.minimum(x, 0)) - 1)
 
 
 def _elu_forward(x: Array) -> tuple[Array, Array]:
