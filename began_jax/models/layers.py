@@ -85,9 +85,9 @@ def _products(x: Array, kernel: Array, factor: int, stride: int) -> Array:
 
 def _from_few(x: Array, kernel: Array) -> Array:
     """Nine shifted copies of each of the few planes, times the kernel as one matrix."""
-    planes = _shifts(jnp.moveaxis(x, -1, 0))
+    planes = _shift(jnp.moveaxis(x, -1, 0))
     matrix = kernel.reshape(-1, kernel.shape[-1])
-    y = jnp.einsum("km,kn->mn", jnp.concatenate(planes).reshape(len(matrix), -1), matrix)
+    y = jnp.einsum("km,kn->mn", planes.reshape(len(matrix), -1), matrix)
     return y.reshape(*x.shape[:-1], -1)
 
 
@@ -96,16 +96,37 @@ def _to_few(x: Array, kernel: Array) -> Array:
     channels, num = kernel.shape[2:]
     matrix = jnp.swapaxes(kernel, 2, 3).reshape(-1, channels)
     planes = jnp.einsum("kc,mc->km", matrix, x.reshape(-1, channels))
-    planes = planes.reshape(9, num, *x.shape[:-1])
-    moved = [shifted[i] for i, shifted in enumerate(_shifts(planes))]
-    return jnp.moveaxis(functools.reduce(jnp.add, moved), 0, -1)
+    return jnp.moveaxis(_add_shifted(planes.reshape(9, num, *x.shape[:-1])), 0, -1)
+
+
+@jax.custom_vjp
+def _shift(planes: Array) -> Array:
+    """What each of the nine taps reads of planes (..., H, W) within a border of zeros."""
+    return jnp.stack(_shifts(planes))
+
+
+@jax.custom_vjp
+def _add_shifted(planes: Array) -> Array:
+    """The sum over the taps of what each reads of its own planes (9, ..., H, W)."""
+    return functools.reduce(jnp.add, [read[i] for i, read in enumerate(_shifts(planes))])
 
 
 def _shifts(planes: Array) -> list[Array]:
-    """What each of the nine taps reads of planes (..., H, W) within a border of zeros."""
     h, w = planes.shape[-2:]
     padded = jnp.pad(planes, [(0, 0)] * (planes.ndim - 2) + [(1, 1), (1, 1)])
     return [padded[..., i : i + h, j : j + w] for i in range(3) for j in range(3)]
+
+
+# Each is the other's transpose, where the taps are taken from the last. The barrier lets XLA not
+# compute what is shifted nine times.
+_shift.defvjp(
+    lambda planes: (_shift(planes), None),
+    lambda _, y_bar: (_add_shifted(jax.lax.optimization_barrier(y_bar)[::-1]),),
+)
+_add_shifted.defvjp(
+    lambda planes: (_add_shifted(planes), None),
+    lambda _, y_bar: (_shift(jax.lax.optimization_barrier(y_bar))[::-1],),
+)
 
 
 @jax.custom_vjp

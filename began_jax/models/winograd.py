@@ -21,7 +21,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
-import numpy as np
 from jax import Array
 from jax import numpy as jnp
 
@@ -112,7 +111,7 @@ def _backward(
     algorithm: Algorithm, residuals: tuple[Array, Array], y_bar: Array
 ) -> tuple[Array, Array]:
     """The transposes of the three transforms, written out as JAX's own make slow scatters."""
-    # Without the barrier XLA keeps the forward pass's windows, of 2.25 times x's size, for all layers.
+    # Without the barrier XLA keeps all layers' windows, which are larger than x.
     x, kernel, y_bar = jax.lax.optimization_barrier((*residuals, y_bar))
     windows, weights = _read_windows(algorithm, x), _weigh(algorithm, kernel)
     products_bar = _flatten(_read_outputs(algorithm, y_bar))
@@ -129,14 +128,18 @@ conv.defvjp(_forward, _backward)
 
 def _weigh(algorithm: Algorithm, kernel: Array) -> Array:
     """(3, 3, C, N) to (P, P, C, N), P the number of products."""
-    g = np.array(algorithm.g, np.float32).astype(kernel.dtype)
-    return jnp.einsum("pi,qj,ijcn->pqcn", g, g, kernel)
+    return _along_both(algorithm.g, kernel)
 
 
 def _unweigh(algorithm: Algorithm, weights: Array) -> Array:
     """The transpose of `_weigh`."""
-    g = np.array(algorithm.g, np.float32).astype(weights.dtype)
-    return jnp.einsum("pi,qj,pqcn->ijcn", g, g, weights)
+    return _along_both(_transpose(algorithm.g), weights)
+
+
+def _along_both(matrix: Matrix, x: Array) -> Array:
+    """The matrix times x along its first and its second axis; as a product XLA is slow at it."""
+    rows = jnp.stack(_combine(matrix, _unstack(x, axis=0)))
+    return jnp.stack(_combine(matrix, _unstack(rows, axis=1)), 1)
 
 
 def _flatten(x: Array) -> Array:
