@@ -49,7 +49,7 @@ def _train() -> None:
     workdir = Path(_WORKDIR.value or Path("runs") / config.name)
     from began_jax import runtime  # here and below, as JAX takes a second to import
 
-    runtime.enable_compilation_cache()
+    runtime.configure()
     if _DRY_RUN.value:
         from began_jax import dry_run
 

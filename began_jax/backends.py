@@ -11,6 +11,7 @@ from importlib import metadata
 
 import jax
 
+from began_jax import runtime
 from began_jax.config import Config, ConfigError, ModelConfig, TrainConfig
 
 _LIBRARY = "xla_cpu_experimental_ynn_fusion_type"
@@ -70,6 +71,7 @@ def compile(lowered: jax.stages.Lowered, config: ModelConfig) -> jax.stages.Comp
         return lowered.compile(compiler_options=options)
     finally:
         jax.config.update(name, usual)
+        runtime.return_freed_memory()
 
 
 def steps_per_dispatch(config: TrainConfig, *, resident: bool) -> int:

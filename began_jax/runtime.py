@@ -1,4 +1,4 @@
-"""What a process sets before it computes: where compiled programs are kept, what malloc keeps."""
+"""What a process sets before it computes: where compiled programs and freed memory are kept."""
 
 import contextlib
 import ctypes
@@ -12,8 +12,13 @@ from began_jax.config import ModelConfig
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
 
-def enable_compilation_cache() -> None:
-    """Keeps compiled programs in the cache directory, unless the user chose another place."""
+def configure() -> None:
+    """Keeps compiled programs in the cache directory, unless the user chose another place.
+
+    On a CPU a dispatch then returns when it is done: a second one on the way would take the memory
+    of a step once more and gain nothing. Call before the first use of a device.
+    """
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     if jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", str(files.cache_dir() / "xla"))
 
@@ -31,4 +36,10 @@ def keep_freed_memory(config: ModelConfig) -> None:
             mallopt = ctypes.CDLL(None).mallopt
             mallopt(_M_ARENA_MAX, 1)
             mallopt(_M_MMAP_MAX, 0)
-            mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+            mallopt(_M_TRIM_THRESHOLD, -1)  # never
+
+
+def return_freed_memory() -> None:
+    """Lets glibc give the system what has been freed, hundreds of megabytes after a compilation."""
+    with contextlib.suppress(AttributeError, OSError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)

@@ -2,19 +2,19 @@
 
 Every contender lives in a process of its own (`worker`), and all take turns, several rounds long:
 what slows the machine for a while slows them alike, and ratios are taken round by round. Prints a
-table, writes a JSON report, and ends with the medians at the first resolution and width.
+table for each shape, writes a JSON report after each, and ends with the first shape's medians.
 """
 
 import argparse
 import json
 import os
 import platform
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from benchmarks import flops
 
@@ -24,51 +24,62 @@ _CONTENDERS = (_PUBLIC, _BEST, "jax_plain", "jax_phases", "jax_winograd", _OURS)
 
 
 class Worker:
-    """A contender's process."""
+    """A contender's process; `report` is what it tells of itself."""
 
-    def __init__(self, task: dict, turn_seconds: float):
+    def __init__(self, task: dict):
+        # JAX else takes most of a GPU's memory at once, and the contenders share the GPU.
+        environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", json.dumps(task)],
             cwd=_ROOT,
+            env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
-        self.task = task
+        self._task = task
+        self._num_steps = 1
         self.report = self._read()
-        seconds = [self.run(1) for _ in range(3)]
-        self._num_steps = max(1, round(turn_seconds / statistics.median(seconds)))
+
+    def fill_turns(self, seconds: float) -> None:
+        """Makes a turn about so long."""
+        steps = [self._run(1) for _ in range(3)]
+        self._num_steps = max(1, round(seconds / statistics.median(steps)))
 
     def turn(self) -> float:
         """Steps a second over one turn."""
-        return self._num_steps / self.run(self._num_steps)
-
-    def run(self, num_steps: int) -> float:
-        """The seconds that so many steps take."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{num_steps}\n")
-        self._process.stdin.flush()
-        return self._read()["seconds"]
+        return self._num_steps / self._run(self._num_steps)
 
     def close(self) -> None:
-        """Ends the process; its peak of memory enters the report."""
+        """Ends the process; its peaks of memory enter the report."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self.report.update(self._read())
         self._process.wait()
 
-    def _read(self) -> dict:
+    def kill(self) -> None:
+        """Ends the process, if it has not ended."""
+        self._process.kill()
+        self._process.wait()
+
+    def _run(self, num_steps: int) -> float:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{num_steps}\n")
+        self._process.stdin.flush()
+        return self._read()["seconds"]
+
+    def _read(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise SystemExit(f"{self.task['contender']}: its process ended; see above")
+            raise SystemExit(f"{self._task['contender']}: its process ended; see above")
         return json.loads(line)
 
 
 def main() -> None:
     """Runs the comparison."""
     arguments = _arguments()
-    results = []
+    report: dict[str, Any] = {"machine": _machine(), "command": sys.argv[1:], "results": []}
     for resolution in arguments.resolutions:
         for n in arguments.widths:
             for z in arguments.z:
@@ -78,16 +89,16 @@ def main() -> None:
                     "shared_z": z == "shared",
                     "batch": arguments.batch,
                     "dtype": arguments.dtype,
-                    "warmup_steps": 2,
                 }
                 result = _compare(task, arguments)
                 _print(result)
-                results.append(result)
-    report = {"machine": _machine(), "command": sys.argv, "results": results}
-    temporary = arguments.out.with_suffix(".tmp")
-    temporary.write_text(json.dumps(report, indent=1) + "\n")
-    os.replace(temporary, arguments.out)
-    ours = results[0]["contenders"][_OURS]
+                report["results"].append(result)
+                temporary = arguments.out.with_suffix(".tmp")
+                temporary.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+                os.replace(temporary, arguments.out)
+    first = report["results"][0]
+    ours = first["contenders"][_OURS]
+    print(f"\n{_OURS}, {_shape(first)}:")
     print(
         f"ratio_vs_eager={ours['ratio_vs_public']['median']:.2f} "
         f"ratio_vs_best={ours['ratio_vs_best']['median']:.2f} "
@@ -99,7 +110,8 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--resolutions", type=int, nargs="+", default=[32, 64])
     parser.add_argument("--widths", type=int, nargs="+", default=[64])
-    parser.add_argument("--z", nargs="+", choices=("shared", "independent"), default=["shared"])
+    z = ("shared", "independent")
+    parser.add_argument("--z", nargs="+", choices=z, default=z)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--contenders", nargs="+", choices=_CONTENDERS, default=_CONTENDERS)
@@ -113,37 +125,52 @@ def _arguments() -> argparse.Namespace:
     return arguments
 
 
-def _compare(task: dict, arguments: argparse.Namespace) -> dict:
-    cache = tempfile.mkdtemp()
-    try:
-        cold = {name: _cold_start(task, name, cache) for name in arguments.contenders}
-        workers = {
-            name: Worker({**task, "contender": name, "cache": cache}, arguments.turn_seconds)
-            for name in ("peak", *arguments.contenders)
-        }
-        rates: dict[str, list[float]] = {name: [] for name in workers}
-        for _ in range(arguments.rounds):
-            for name, worker in workers.items():
-                rates[name].append(worker.turn())
-        for worker in workers.values():
-            worker.close()
-    finally:
-        shutil.rmtree(cache)
+def _compare(task: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Any]:
+    workers: dict[str, Worker] = {}
+    cold: dict[str, Worker] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            for name in ("peak", *arguments.contenders):
+                own = {**task, "contender": name, "cache": f"{folder}/{name}"}
+                if name.startswith("jax_"):  # fills the cache, so that the worker starts warm
+                    cold[name] = Worker(own)
+                    cold[name].close()
+                    if "skipped" in cold[name].report:
+                        print(f"{name}: left out: {cold[name].report['skipped']}")
+                        continue
+                workers[name] = Worker(own)
+            _check_platform(workers)
+            for worker in workers.values():
+                worker.fill_turns(arguments.turn_seconds)
+            rates: dict[str, list[float]] = {name: [] for name in workers}
+            for _ in range(arguments.rounds):
+                for name, worker in workers.items():
+                    rates[name].append(worker.turn())
+            for worker in workers.values():
+                worker.close()
+        finally:
+            for worker in [*workers.values(), *cold.values()]:
+                worker.kill()
     peak = statistics.median(rates["peak"]) * workers["peak"].report["flops_per_step"]
     shape = {name: task[name] for name in ("resolution", "n", "shared_z")}
     plain = flops.step("plain", **shape)
     contenders = {}
-    for name in arguments.contenders:
-        report = {**workers[name].report, "cold_compile_seconds": cold[name]}
+    for name in workers:
+        if name == "peak":
+            continue
+        report = dict(workers[name].report)
+        if name in cold:
+            report["compile_seconds_cold"] = cold[name].report["compile_seconds"]
         images = [rate * task["batch"] for rate in rates[name]]
-        if "form" in report:
-            report["formula_flops_per_image"] = flops.step(report["form"], **shape)
+        least = flops.step(report["form"], **shape)
         contenders[name] = {
             **report,
+            "formula_flops_per_image": least,
             "images_per_second": _spread(images),
             "ratio_vs_public": _ratio(rates[name], rates[_PUBLIC]),
             "ratio_vs_best": _ratio(rates[name], rates[_BEST]),
             "fraction_of_peak": statistics.median(images) * plain / peak,
+            "fraction_of_peak_computed": statistics.median(images) * least / peak,
         }
     return {
         **task,
@@ -154,13 +181,10 @@ def _compare(task: dict, arguments: argparse.Namespace) -> dict:
     }
 
 
-def _cold_start(task: dict, contender: str, cache: str) -> float | None:
-    """Compiles into an empty cache, so that the worker proper starts warm."""
-    if not contender.startswith("jax_"):
-        return None
-    worker = Worker({**task, "contender": contender, "cache": cache}, turn_seconds=0)
-    worker.close()
-    return worker.report["compile_seconds"]
+def _check_platform(workers: dict[str, Worker]) -> None:
+    platforms = {name: worker.report["platform"] for name, worker in workers.items()}
+    if len(set(platforms.values())) > 1:
+        raise SystemExit(f"the contenders run on different devices: {platforms}")
 
 
 def _spread(values: list[float]) -> dict[str, float]:
@@ -171,40 +195,62 @@ def _ratio(ours: list[float], theirs: list[float]) -> dict[str, float]:
     return _spread([a / b for a, b in zip(ours, theirs, strict=True)])
 
 
-def _machine() -> dict:
-    with open("/proc/cpuinfo") as file:
-        models = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=_ROOT, capture_output=True, text=True
-    )
+def _machine() -> dict[str, Any]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    git = ["git", "describe", "--always", "--dirty"]
+    try:
+        commit = subprocess.run(git, cwd=_ROOT, capture_output=True, text=True).stdout.strip()
+    except OSError:
+        commit = ""
     return {
-        "processor": models[0] if models else platform.processor(),
+        "processor": names[0] if names else platform.processor(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
-        "commit": commit.stdout.strip(),
+        "commit": commit or "unknown",
     }
 
 
-def _print(result: dict) -> None:
+def _shape(result: dict[str, Any]) -> str:
     z = "one draw of z" if result["shared_z"] else "two draws of z"
-    shape = f"{result['resolution']}×{result['resolution']}, n = {result['n']}"
-    work = f"{result['plain_gflop_per_image']:.2f} GFLOP an image by the plain step"
-    print(f"\n{shape}, batch {result['batch']}, {result['dtype']}, {z}")
-    print(f"{work}; peak {result['peak_gflops']:.0f} GFLOP/s")
+    size = f"{result['resolution']}×{result['resolution']}"
+    return f"{size}, n = {result['n']}, batch {result['batch']}, {result['dtype']}, {z}"
+
+
+def _print(result: dict[str, Any]) -> None:
+    print(f"\n{_shape(result)}")
     print(
-        f"{'':14}{'img/s (min, max)':>24}{'÷ public (min, max)':>24}{'÷ best (min, max)':>24}"
-        f"{'of peak':>9}{'host MB':>9}{'compile s':>11}"
+        f"{result['plain_gflop_per_image']:.2f} GFLOP an image by the plain step; "
+        f"peak {result['peak_gflops']:.0f} GFLOP/s; (lowest, highest) of {result['rounds']} rounds"
+    )
+    print(
+        f"{'':14}{'img/s':>22}{'÷ public':>22}{'÷ best':>22}{'of peak, computed':>20}"
+        f"{'GFLOP: formula, XLA':>21}{'MB host, GPU':>15}{'compile s cold, warm':>22}"
     )
     for name, c in result["contenders"].items():
         columns = "".join(
-            f"{c[key]['median']:>11.2f} ({c[key]['min']:.2f}, {c[key]['max']:.2f})".rjust(24)
+            f"{c[key]['median']:.2f} ({c[key]['min']:.2f}, {c[key]['max']:.2f})".rjust(22)
             for key in ("images_per_second", "ratio_vs_public", "ratio_vs_best")
         )
-        cold = c["cold_compile_seconds"]
-        print(
-            f"{name:14}{columns}{c['fraction_of_peak']:>9.2f}{c['peak_host_mb']:>9.0f}"
-            f"{'' if cold is None else f'{cold:.1f}':>11}"
-        )
+        peak = f"{c['fraction_of_peak']:.2f}, {c['fraction_of_peak_computed']:.2f}"
+        counts = [c["formula_flops_per_image"], c.get("xla_flops_per_image")]
+        work = ", ".join("–" if count is None else f"{count / 1e9:.2f}" for count in counts)
+        memory = f"{c['peak_host_mb']:.0f}, {c['peak_device_mb'] or 0:.0f}"
+        seconds = [c.get("compile_seconds_cold"), c.get("compile_seconds")]
+        compiling = ", ".join("–" if s is None else f"{s:.1f}" for s in seconds)
+        print(f"{name:14}{columns}{peak:>20}{work:>21}{memory:>15}{compiling:>22}", flush=True)
+    ours = result["contenders"][_OURS]
+    print(f"{_OURS} is {ours['form']}; {ours['device']}; {_versions(result)}", flush=True)
+
+
+def _versions(result: dict[str, Any]) -> str:
+    versions: dict[str, str] = {}
+    for contender in result["contenders"].values():
+        versions.update(contender["versions"])
+    return ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
 
 
 if __name__ == "__main__":

@@ -156,8 +156,10 @@ def best_step(
             grads_fake = torch.autograd.grad(error(fake.detach()), params_d)
             fake = generate(_latents(len(x), device))
             judged = fake.detach().requires_grad_()
+            discriminator.requires_grad_(False)  # a compiled backward pass computes what it may
             loss_g = error(judged)
             (bar,) = torch.autograd.grad(loss_g, [judged])
+            discriminator.requires_grad_(True)
         grads_g = torch.autograd.grad(fake, params_g, bar)
         for parameter, real, of_fake in zip(params_d, grads_d, grads_fake, strict=True):
             parameter.grad = real - k * of_fake

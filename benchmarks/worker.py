@@ -2,9 +2,9 @@
 
     python -m benchmarks.worker '{"contender": "jax_auto", "resolution": 32, "n": 64, ...}'
 
-It speaks JSON, a line each: first what preparing took, then, for each number of steps read, the
-seconds that they took; at the end of its input the peak of its memory. Two frameworks' threads so
-never share a process, and the processes take turns.
+It speaks JSON, a line each: first what preparing took, or why the contender cannot run here; then,
+for each number of steps read, the seconds that they took; at the end of its input the peaks of its
+memory. Two frameworks' threads so never share a process, and the processes take turns.
 """
 
 import json
@@ -15,35 +15,38 @@ from collections.abc import Callable
 from typing import Any
 
 Run = Callable[[int], None]  # makes so many steps and waits for the last
+Prepared = tuple[Run, Callable[[], float | None], dict[str, Any]]  # and the device's peak in MB
+_WARMUP_STEPS = 2
 
 
 def main() -> None:
     """Serves one contender."""
+    from began_jax.config import ConfigError
+
     task = json.loads(sys.argv[1])
-    prepare = _prepare_peak if task["contender"] == "peak" else _prepare_step
-    run, report = prepare(task)
-    _tell(report)
+    prepare = {"jax": _prepare_jax, "torch": _prepare_torch, "peak": _prepare_peak}
+    start = time.perf_counter()
+    try:
+        run, peak_device_mb, report = prepare[task["contender"].split("_")[0]](task)
+    except ConfigError as error:
+        _tell({"skipped": str(error)})
+        _tell({})
+        return
+    run(_WARMUP_STEPS)
+    _tell({"ready_seconds": time.perf_counter() - start, **report})
     for line in sys.stdin:
         start = time.perf_counter()
         run(int(line))
         _tell({"seconds": time.perf_counter() - start})
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    _tell({"peak_host_mb": kilobytes / 1024})
+    _tell({"peak_host_mb": kilobytes / 1024, "peak_device_mb": peak_device_mb()})
 
 
 def _tell(message: dict) -> None:
     print(json.dumps(message), flush=True)
 
 
-def _prepare_step(task: dict) -> tuple[Run, dict]:
-    framework = task["contender"].split("_")[0]
-    start = time.perf_counter()
-    run, report = {"jax": _prepare_jax, "torch": _prepare_torch}[framework](task)
-    run(task["warmup_steps"])
-    return run, {"ready_seconds": time.perf_counter() - start, **report}
-
-
-def _prepare_jax(task: dict) -> tuple[Run, dict]:
+def _prepare_jax(task: dict) -> Prepared:
     import numpy as np
 
     from began_jax import backends, config, feed, runtime, sharding
@@ -55,14 +58,14 @@ def _prepare_jax(task: dict) -> tuple[Run, dict]:
     values["model"].update(carry_steps=0, conv=conv, **shape)
     values["began"].update(shared_z=task["shared_z"])
     values["train"].update(batch_size=task["batch"])
-    parsed = backends.resolve(config.parse(values))
-    runtime.keep_freed_memory(parsed.model)
 
     import jax
 
-    if task["cache"]:
-        jax.config.update("jax_compilation_cache_dir", task["cache"])
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_compilation_cache_dir", task["cache"])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    runtime.configure()
+    parsed = backends.resolve(config.parse(values))
+    runtime.keep_freed_memory(parsed.model)
     mesh = sharding.make_mesh(task["batch"], jax.devices()[:1])
     size = task["resolution"]
     images = np.random.default_rng(0).integers(0, 256, (4096, size, size, 3), np.uint8)
@@ -84,23 +87,28 @@ def _prepare_jax(task: dict) -> tuple[Run, dict]:
             done += num
         jax.block_until_ready((state, metrics))
 
+    def peak_device_mb() -> float | None:
+        stats = jax.devices()[0].memory_stats()
+        return stats["peak_bytes_in_use"] / 2**20 if stats else None
+
     costs = sharding.lower_steps(parsed, mesh).cost_analysis()
     report = {
+        "platform": jax.default_backend(),
         "device": jax.devices()[0].device_kind,
         "versions": {"jax": jax.__version__},
         "form": parsed.model.conv,
         "compile_seconds": compile_seconds,
         "xla_flops_per_image": costs["flops"] / task["batch"] if costs else None,
     }
-    return run, report
+    return run, peak_device_mb, report
 
 
-def _prepare_torch(task: dict) -> tuple[Run, dict]:
+def _prepare_torch(task: dict) -> Prepared:
     import torch
 
     from benchmarks import torch_peers
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device, report = _torch_device()
     make = {"torch_public": torch_peers.public_step, "torch_best": torch_peers.best_step}
     step = make[task["contender"]](
         task["resolution"],
@@ -118,15 +126,17 @@ def _prepare_torch(task: dict) -> tuple[Run, dict]:
         if device.type == "cuda":
             torch.cuda.synchronize()
 
-    name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
-    return run, {"device": name, "versions": {"torch": torch.__version__}}
+    def peak_device_mb() -> float | None:
+        return torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else None
+
+    return run, peak_device_mb, {**report, "form": "plain"}
 
 
-def _prepare_peak(task: dict) -> tuple[Run, dict]:
+def _prepare_peak(task: dict) -> Prepared:
     """Square matrix products: the highest rate of multiply-adds that a program sees."""
     import torch
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device, report = _torch_device()
     size = 8192 if device.type == "cuda" else 2048
     a, b = (
         torch.randn(size, size, device=device, dtype=getattr(torch, task["dtype"]))
@@ -139,8 +149,22 @@ def _prepare_peak(task: dict) -> tuple[Run, dict]:
         if device.type == "cuda":
             torch.cuda.synchronize()
 
-    run(task["warmup_steps"])
-    return run, {"flops_per_step": 2 * size**3}
+    return run, lambda: None, {**report, "flops_per_step": 2 * size**3}
+
+
+def _torch_device() -> tuple[Any, dict[str, Any]]:
+    """The device, where float32 may mean TF32 on a GPU, as it does in JAX."""
+    import torch
+
+    torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cudnn.allow_tf32 = True
+    cuda = torch.cuda.is_available()
+    report = {
+        "platform": "gpu" if cuda else "cpu",
+        "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "versions": {"torch": torch.__version__},
+    }
+    return torch.device("cuda" if cuda else "cpu"), report
 
 
 if __name__ == "__main__":
