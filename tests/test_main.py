@@ -223,6 +223,16 @@ def test_a_dry_run_of_the_papers_largest_model(tmp_path):
     assert not workdir.exists()
 
 
+@pytest.mark.parametrize("arguments", [["-c", "import began_jax"], ["main.py", "--helpfull"]])
+def test_help_and_the_package_do_not_wait_for_jax(arguments):
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *arguments], capture_output=True, text=True, cwd=ROOT
+    )
+    imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
+    assert "began_jax" in imported
+    assert not imported & {"jax", "flax", "optax", "orbax", "tensorflow_datasets"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [

@@ -170,7 +170,8 @@ def test_a_folder_in_use_is_refused(tmp_path):
     train.train(config, tmp_path / "run")
 
 
-def test_a_longer_run_compiles_nothing_more(tmp_path):
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_a_longer_run_compiles_nothing_more(tmp_path, at_once):
     """Once all functions have run, no step compiles: not at the plateau's or the carry's turns."""
     compiled = []
 
@@ -185,6 +186,7 @@ def test_a_longer_run_compiles_nothing_more(tmp_path):
             noise(),
             train__num_steps=num_steps,
             train__sample_every_images=8,
+            train__steps_per_dispatch=at_once,
             optim__decay_window_steps=4,
             model__carry_steps=10,
         )
