@@ -21,6 +21,7 @@ from benchmarks import flops
 _ROOT = Path(__file__).resolve().parents[1]
 _PUBLIC, _BEST, _OURS = "torch_public", "torch_best", "jax_auto"
 _CONTENDERS = (_PUBLIC, _BEST, "jax_plain", "jax_phases", "jax_winograd", _OURS)
+_FORMS = ("plain", "phases", "winograd")
 
 
 class Worker:
@@ -172,10 +173,17 @@ def _compare(task: dict[str, Any], arguments: argparse.Namespace) -> dict[str, A
             "fraction_of_peak": statistics.median(images) * plain / peak,
             "fraction_of_peak_computed": statistics.median(images) * least / peak,
         }
+    bandwidth = workers["peak"].report["bytes_per_second"]
+    size = {"float32": 4, "bfloat16": 2}[task["dtype"]]
     return {
         **task,
         "rounds": arguments.rounds,
         "peak_gflops": peak / 1e9,
+        "bandwidth_gb": bandwidth / 1e9,
+        "most_images_per_second": {
+            **{f"flops, {form}": peak / flops.step(form, **shape) for form in _FORMS},
+            "bytes": bandwidth / (size * flops.traffic(**shape)),
+        },
         "plain_gflop_per_image": plain / 1e9,
         "contenders": contenders,
     }
@@ -224,8 +232,11 @@ def _print(result: dict[str, Any]) -> None:
     print(f"\n{_shape(result)}")
     print(
         f"{result['plain_gflop_per_image']:.2f} GFLOP an image by the plain step; "
-        f"peak {result['peak_gflops']:.0f} GFLOP/s; (lowest, highest) of {result['rounds']} rounds"
+        f"peak {result['peak_gflops']:.0f} GFLOP/s, {result['bandwidth_gb']:.0f} GB/s; "
+        f"(lowest, highest) of {result['rounds']} rounds"
     )
+    bounds = result["most_images_per_second"].items()
+    print("no more img/s than by " + ", by ".join(f"{why}: {most:.0f}" for why, most in bounds))
     print(
         f"{'':14}{'img/s':>22}{'÷ public':>22}{'÷ best':>22}{'of peak, computed':>20}"
         f"{'GFLOP: formula, XLA':>21}{'MB host, GPU':>15}{'compile s cold, warm':>22}"

@@ -1,8 +1,8 @@
 """The least work of a train step by formula, for preset `author` with skips and two repeats.
 
-In FLOPs an image; a multiply-add counts as two, one with a padding's zero not at all, except in the
-matrix products of "winograd". Transforms, activations, losses and optimisers, a few hundredths of
-the whole, are left out.
+A multiply-add counts as two FLOPs, one with a padding's zero not at all, except in the matrix
+products of "winograd". Transforms, activations, losses and optimisers, a few hundredths of the
+whole, are left out.
 """
 
 _SIDE = 8  # of the smallest maps
@@ -21,6 +21,23 @@ def step(form: str, *, resolution: int, n: int, shared_z: bool, n_h: int = 64) -
     if shared_z:
         return 2 * (3 * generator + 6 * discriminator - first)
     return 2 * (4 * generator + 8 * discriminator - 2 * first)
+
+
+def traffic(*, resolution: int, n: int, shared_z: bool) -> float:
+    """One step's map values read or written an image, were nothing read twice without need.
+
+    A map is written once and read by the next layer; going back it is read again, and its cotangent
+    written and read. Parameters, which a batch shares, are left out.
+    """
+    scales = [(resolution >> s, s + 1) for s in range((resolution // _SIDE).bit_length() - 1)]
+    encoder = resolution**2 * n + sum(
+        side**2 * s * n + (side // 2) ** 2 * (s + 1) * n for side, s in scales
+    )
+    decoder = _SIDE**2 * n + sum((side // 2) ** 2 * n + side**2 * n for side, _ in scales)
+    decoder += 3 * resolution**2
+    if shared_z:
+        return 5.0 * (2 * (encoder + decoder) + decoder)
+    return 5.0 * (3 * (encoder + decoder) + decoder) + 2.0 * decoder
 
 
 def _encoder(form: str, resolution: int, n: int, n_h: int) -> float:

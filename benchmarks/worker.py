@@ -9,6 +9,7 @@ memory. Two frameworks' threads so never share a process, and the processes take
 
 import json
 import resource
+import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -149,6 +150,15 @@ def _prepare_peak(task: dict) -> Prepared:
         if device.type == "cuda":
             torch.cuda.synchronize()
 
+    values = torch.zeros(2**28 if device.type == "cuda" else 2**26, device=device)
+    seconds = []
+    for _ in range(10):
+        start = time.perf_counter()
+        values.add_(1)  # reads and writes each
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    report["bytes_per_second"] = 2 * values.nbytes / statistics.median(seconds)
     return run, lambda: None, {**report, "flops_per_step": 2 * size**3}
 
 
