@@ -15,14 +15,31 @@ _CONFIG = config_flags.DEFINE_config_file(
     "config", help_string="A file of configs/; single fields: --config.began.gamma=0.3."
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder; default: runs/<config.name>.")
+_MODES = {
+    "train": "starts the run in --workdir or resumes it",
+    "fingerprint": "prints a SHA-256 of the whole train state; equal exactly where two runs are",
+    "sample": "images from random latents, as a grid (--out=*.png), an array (*.npy) or a folder",
+    "reconstruct": "D(x) beside x",
+    "invert": "G(z) beside x, for the z that comes closest",
+    "interpolate": "rows of images between two latents, two images, an image and its mirror image",
+    "timeline": "the same latents' samples at every checkpoint, as a PNG and a WebP",
+}
 _MODE = flags.DEFINE_enum(
-    "mode",
-    "train",
-    ["train", "fingerprint"],
-    "train: starts the run in --workdir or resumes it. fingerprint: prints a SHA-256 of the whole "
-    "train state of a checkpoint; equal exactly where two runs are.",
+    "mode", "train", list(_MODES), "; ".join(f"{name}: {text}" for name, text in _MODES.items())
 )
 _STEP = flags.DEFINE_integer("step", None, "The checkpoint to read; default: the newest.")
+_OUT = flags.DEFINE_string("out", None, "Where a picture goes; default: below --workdir.")
+_NUM = flags.DEFINE_integer("num", None, "How many images or rows.", lower_bound=1)
+_SEED = flags.DEFINE_integer("seed", 0, "Of the latents.", lower_bound=0, upper_bound=2**32 - 1)
+_IMAGES = flags.DEFINE_string(
+    "images", None, "A folder, zip, .npy, or files with commas; default: the run's data."
+)
+_AVERAGE = flags.DEFINE_bool("average", True, "G's moving average; --noaverage: G itself.")
+_BETWEEN = flags.DEFINE_enum(
+    "between", "latents", ["latents", "images", "mirror"], "What interpolate goes between."
+)
+_SPHERICAL = flags.DEFINE_bool("spherical", False, "Interpolates along great circles.")
+_COLUMNS = flags.DEFINE_integer("columns", 9, "Of an interpolation.", lower_bound=2)
 _DRY_RUN = flags.DEFINE_bool(
     "dry_run", False, "Print the resolved config, parameters, memory and FLOPs, and stop."
 )
@@ -35,7 +52,11 @@ def main(argv: list[str]) -> int:
     try:
         if len(argv) > 1:
             raise errors.UserError(f"{argv[1]}: flags alone are expected")
-        {"train": _train, "fingerprint": _fingerprint}[_MODE.value]()
+        _check_flags()
+        if _MODE.value == "train":
+            _train()
+        else:
+            _from_checkpoint()
     except errors.UserError as error:
         print(error, file=sys.stderr)
         return error.exit_status
@@ -43,8 +64,6 @@ def main(argv: list[str]) -> int:
 
 
 def _train() -> None:
-    if _STEP.value is not None:
-        raise errors.UserError("--step: --mode=train goes on from the newest checkpoint")
     config = _config()
     workdir = Path(_WORKDIR.value or Path("runs") / config.name)
     from began_jax import runtime  # here and below, as JAX takes a second to import
@@ -66,21 +85,71 @@ def _config() -> config_lib.Config:
     return config_lib.parse(_CONFIG.value.to_dict())
 
 
-def _fingerprint() -> None:
+# What each mode takes besides --workdir.
+_FLAGS = {
+    "train": {"config", "dry_run"},
+    "fingerprint": {"step"},
+    "sample": {"step", "out", "num", "seed", "average"},
+    "reconstruct": {"step", "out", "num", "images"},
+    "invert": {"step", "out", "num", "images", "seed", "average"},
+    "interpolate": {
+        *("step", "out", "num", "images", "seed", "average"),
+        *("between", "spherical", "columns"),
+    },
+    "timeline": {"out", "num", "seed", "average"},
+}
+
+
+def _check_flags() -> None:
+    """Raises UserError for a flag that the mode would not read."""
+    for name in sorted(set.union(*_FLAGS.values()) - _FLAGS[_MODE.value]):
+        if flags.FLAGS[name].present:
+            takes = ", ".join(f"--{flag}" for flag in sorted(_FLAGS[_MODE.value]))
+            raise errors.UserError(f"--{name}: --mode={_MODE.value} takes --workdir, {takes}")
+
+
+def _from_checkpoint() -> None:
     if _WORKDIR.value is None:
         raise errors.UserError("--workdir=<run folder> is needed")
-    if _CONFIG.value is not None or _DRY_RUN.value:
-        raise errors.UserError("--mode=fingerprint takes --workdir and --step alone")
-    workdir = Path(_WORKDIR.value)
-    config = config_lib.load(workdir / "config.json")
-    import jax
+    from began_jax import checkpoints, pictures, restoring, runtime
 
-    from began_jax import checkpoints, sharding
-
-    one_device = sharding.make_mesh(1, jax.devices()[:1])
-    with checkpoints.Checkpoints(workdir / "checkpoints") as saved:
-        state = saved.restore(sharding.abstract_state(config, one_device), _STEP.value)
-    print(f"step {int(state.step)} sha256 {checkpoints.fingerprint(state)}")
+    runtime.configure()
+    workdir, step, seed = Path(_WORKDIR.value), _STEP.value, _SEED.value
+    out = Path(_OUT.value) if _OUT.value else None
+    average, images = _AVERAGE.value, _IMAGES.value
+    if _MODE.value == "fingerprint":
+        _, state = restoring.restore(workdir, step)
+        print(f"step {int(state.step)} sha256 {checkpoints.fingerprint(state)}")
+        return
+    if _MODE.value == "sample":
+        written = pictures.sample(
+            workdir, out, step=step, num=_NUM.value or 64, seed=seed, average=average
+        )
+    elif _MODE.value == "reconstruct":
+        num = _NUM.value or 32
+        written = pictures.reconstruct(workdir, out, step=step, images=images, num=num)
+    elif _MODE.value == "invert":
+        num = _NUM.value or 16
+        written = pictures.invert(
+            workdir, out, step=step, images=images, num=num, seed=seed, average=average
+        )
+    elif _MODE.value == "interpolate":
+        written = pictures.interpolate(
+            workdir,
+            out,
+            step=step,
+            between=_BETWEEN.value,
+            images=images,
+            num=_NUM.value or 8,
+            columns=_COLUMNS.value,
+            seed=seed,
+            spherical=_SPHERICAL.value,
+            average=average,
+        )
+    else:
+        num = _NUM.value or 8
+        written = pictures.timeline(workdir, out, num=num, seed=seed, average=average)
+    print(written)
 
 
 def _is_for_users(record: stdlib_logging.LogRecord) -> bool:

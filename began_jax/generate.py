@@ -1,5 +1,10 @@
 """Images out of a train state: samples from latents, reconstructions of images."""
 
+import functools
+from collections.abc import Iterator
+
+import jax
+import numpy as np
 from jax import Array
 from jax import numpy as jnp
 
@@ -7,6 +12,89 @@ from began_jax import models, pixels, randomness
 from began_jax.config import Config
 from began_jax.randomness import Purpose
 from began_jax.train_state import TrainState
+
+# Images are made in blocks of this size whatever their number, so that rounding, which depends on
+# the size of a batch, is the same for a sample wherever it is asked for.
+_BLOCK = 64
+
+
+def samples(
+    config: Config, state: TrainState, num: int, *, seed: int = 0, average: bool = True
+) -> Iterator[np.ndarray]:
+    """Sample i of a seed, for i from 0 to num − 1: a function of (state, seed, i) alone.
+
+    Yields uint8 (up to 64, R, R, C), by G's moving average, where the run keeps one and `average`
+    asks for it, else by G itself.
+    """
+    params = state.sampling_generator if average else state.generator
+    carry = models.carry_at(config.model, state.step)
+
+    @jax.jit
+    def block(params: models.Params, first: Array) -> Array:
+        z = latents(config, seed, first + jnp.arange(_BLOCK))
+        return models.generate(config.model, params, z, carry)
+
+    for first in range(0, num, _BLOCK):
+        yield pixels.to_uint8(np.asarray(block(params, first)))[: num - first]
+
+
+def latents(config: Config, seed: int, indices: Array) -> Array:
+    """The latents (len(indices), N_z) of the samples with these indices."""
+
+    def one(index: Array) -> Array:
+        return models.sample_latents(
+            config.model, randomness.key(seed, Purpose.GENERATION, index), 1
+        )[0]
+
+    return jax.vmap(one)(indices)
+
+
+def from_latents(
+    config: Config, state: TrainState, z: np.ndarray, *, average: bool = True
+) -> np.ndarray:
+    """G of latents (N, N_z): uint8 (N, R, R, C)."""
+    params = state.sampling_generator if average else state.generator
+    carry = models.carry_at(config.model, state.step)
+    generate = jax.jit(functools.partial(models.generate, config.model))
+    return pixels.to_uint8(
+        np.concatenate([np.asarray(generate(params, part, carry)) for part in _blocks(z)])[: len(z)]
+    )
+
+
+def reconstructed(config: Config, state: TrainState, images: np.ndarray) -> np.ndarray:
+    """D(x) of uint8 images (N, R, R, C): uint8 (N, R, R, C)."""
+    reconstruct = jax.jit(functools.partial(reconstructions, config))
+    return pixels.to_uint8(
+        np.concatenate([np.asarray(reconstruct(state, part)) for part in _blocks(images)])[
+            : len(images)
+        ]
+    )
+
+
+def interpolate(a: np.ndarray, b: np.ndarray, num: int, *, spherical: bool = False) -> np.ndarray:
+    """`num` latents from each of a (N, N_z) to its partner in b: (N, num, N_z), the ends included.
+
+    Linear, or along the great circle between their directions while the length changes linearly
+    (Shoemake 1985).
+    """
+    t = np.linspace(0.0, 1.0, num, dtype=np.float32)[None, :, None]
+    a, b = a[:, None], b[:, None]
+    if not spherical:
+        return (1 - t) * a + t * b
+    length_a, length_b = (np.linalg.norm(v, axis=-1, keepdims=True) for v in (a, b))
+    cosine = np.clip(np.sum(a / length_a * (b / length_b), -1, keepdims=True), -1.0, 1.0)
+    angle = np.maximum(np.arccos(cosine), 1e-6)
+    direction = (
+        np.sin((1 - t) * angle) * a / length_a + np.sin(t * angle) * b / length_b
+    ) / np.sin(angle)
+    return ((1 - t) * length_a + t * length_b) * direction
+
+
+def _blocks(rows: np.ndarray) -> Iterator[np.ndarray]:
+    """Blocks of 64 rows, the last filled up with its first row: one compilation."""
+    for first in range(0, len(rows), _BLOCK):
+        part = rows[first : first + _BLOCK]
+        yield np.concatenate([part, np.repeat(part[:1], _BLOCK - len(part), axis=0)])
 
 
 def fixed_samples(config: Config, state: TrainState) -> tuple[Array, Array]:

@@ -12,6 +12,8 @@ class Purpose(enum.IntEnum):
     INIT = 0
     STEP = 1  # index: the step
     SAMPLES = 2  # the fixed latents of a run's grids
+    GENERATION = 3  # index: the sample
+    INVERSION = 4  # the first latents of a search
 
 
 def key(seed: int | Array, purpose: Purpose, index: int | Array = 0) -> Array:

@@ -41,3 +41,58 @@ def test_reconstructions_are_ds_at_the_states_step():
 def test_spread_is_the_root_of_the_mean_variance():
     images = jnp.array([[[[0.0, 1.0]]], [[[2.0, 1.0]]]])  # variances 1 and 0
     assert float(generate.spread(images)) == pytest.approx(0.5**0.5)
+
+
+def test_a_sample_depends_on_seed_and_index_alone():
+    config = make_config()
+    state = train_state.init(config)
+
+    def drawn(num, **options):
+        return np.concatenate(list(generate.samples(config, state, num, **options)))
+
+    many = drawn(130)
+    assert many.shape == (130, 16, 16, 3)
+    np.testing.assert_array_equal(drawn(70), many[:70])
+    assert len({image.tobytes() for image in many}) == 130
+    assert np.any(drawn(2, seed=1) != many[:2])
+
+    z = np.asarray(generate.latents(config, 0, jnp.arange(130)))
+    assert np.abs(z).max() <= 1.0
+    np.testing.assert_array_equal(generate.from_latents(config, state, z), many)
+
+
+def test_samples_are_of_the_average_or_of_g_itself():
+    config = make_config()
+    state = train_state.init(config)
+    state = state.replace(generator=jax.tree.map(jnp.zeros_like, state.generator))
+    (by_average,) = generate.samples(config, state, 2)
+    (by_g,) = generate.samples(config, state, 2, average=False)
+    assert np.any(by_average != by_average[0, 0, 0])
+    np.testing.assert_array_equal(by_g, 128)  # 0 in [−0.5, 0.5]
+
+
+def test_reconstructed_is_the_reconstruction_whatever_the_number():
+    config = make_config()
+    state = train_state.init(config)
+    images = np.random.default_rng(0).integers(0, 256, (66, 16, 16, 3), np.uint8)
+    expected = pixels.to_uint8(np.asarray(generate.reconstructions(config, state, images)))
+    found = generate.reconstructed(config, state, images)
+    assert np.abs(found.astype(int) - expected).max() <= 1  # rounding of other batches
+    np.testing.assert_array_equal(generate.reconstructed(config, state, images[:3]), found[:3])
+
+
+@pytest.mark.parametrize("spherical", [False, True])
+def test_interpolation_goes_from_end_to_end(spherical):
+    a, b = np.random.default_rng(0).uniform(-1, 1, (2, 3, 5)).astype(np.float32)
+    z = generate.interpolate(a, b, 5, spherical=spherical)
+    assert z.shape == (3, 5, 5)
+    np.testing.assert_allclose(z[:, 0], a, atol=1e-6)
+    np.testing.assert_allclose(z[:, -1], b, atol=1e-6)
+    if not spherical:
+        np.testing.assert_allclose(z[:, 2], (a + b) / 2, atol=1e-6)
+        return
+    lengths = np.linalg.norm(z, axis=-1)
+    np.testing.assert_allclose(lengths[:, 2], (lengths[:, 0] + lengths[:, -1]) / 2, rtol=1e-5)
+    units = z / lengths[..., None]
+    cosines = (units[:, :-1] * units[:, 1:]).sum(-1)  # equal angles
+    np.testing.assert_allclose(cosines, cosines[:, :1] * np.ones(4), atol=1e-5)

@@ -246,10 +246,16 @@ def test_help_and_the_package_do_not_wait_for_jax(arguments):
         (["configs/demo.py"], "configs/demo.py: flags alone are expected"),
         (["--mode=fingerprint"], "--workdir=<run folder> is needed"),
         (["--mode=fingerprint", "--workdir=nowhere"], "nowhere/config.json: not there"),
-        (["--mode=fingerprint", "--workdir=nowhere", "--dry_run"], "--workdir and --step alone"),
-        (["--config=configs/demo.py", "--step=3"], "--step: --mode=train goes on from"),
+        (["--mode=fingerprint", "--workdir=nowhere", "--dry_run"], "takes --workdir, --step"),
+        (["--mode=sample", "--workdir=nowhere", "--images=x.png"], "--images: --mode=sample takes"),
+        (
+            ["--mode=sample", "--workdir=nowhere", "--num=0"],
+            "flag --num=0: 0 is not a positive integer",
+        ),
+        (["--mode=sample"], "--workdir=<run folder> is needed"),
+        (["--config=configs/demo.py", "--step=3"], "--step: --mode=train takes --workdir, "),
         (["--config=README.md"], "README.md, line"),
-        (["--mode=nothing"], "value should be one of <train|fingerprint>"),
+        (["--mode=nothing"], "value should be one of <train|fingerprint|sample|"),
     ],
 )
 def test_a_mistake_ends_in_one_line(arguments, line, tmp_path):

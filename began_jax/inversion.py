@@ -1,0 +1,104 @@
+"""Latents of given images: z = argmin mean |x − G(z)|, by Adam (the paper's Section 4.2)."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import optax
+from jax import Array
+from jax import numpy as jnp
+from tqdm import tqdm
+
+from began_jax import models, pixels, randomness
+from began_jax.config import Config
+from began_jax.randomness import Purpose
+from began_jax.train_state import TrainState
+
+_LEARNING_RATE = 0.1
+# An accelerator makes so many updates without the host; XLA:CPU is slow inside loops.
+_UPDATES_A_CALL = 20
+
+
+class Inversion(NamedTuple):
+    """What was found for each of N images."""
+
+    z: np.ndarray  # float32 (N, N_z) in [−1, 1]
+    images: np.ndarray  # uint8 (N, R, R, C), G(z)
+    residuals: np.ndarray  # float32 (N,), mean |x − G(z)| in the unit of [−0.5, 0.5]
+
+
+class _Search(NamedTuple):
+    z: Array  # (restarts · N, N_z)
+    adam: optax.OptState
+    best_z: Array
+    best_residuals: Array  # (restarts · N,)
+
+
+def invert(
+    config: Config,
+    state: TrainState,
+    images: np.ndarray,
+    *,
+    seed: int = 0,
+    num_updates: int = 400,
+    restarts: int = 4,
+    average: bool = True,
+) -> Inversion:
+    """Searches z in [−1, 1]^{N_z} for each image, from several draws at once; the best is kept.
+
+    The learning rate falls from 0.1 to 0 along a cosine; after an update z is cut to the range that
+    G was trained on.
+
+    Args:
+      images: uint8 (N, R, R, C).
+      seed: of the first latents.
+      num_updates: a multiple of 20.
+      average: G's moving average, where the run keeps one; else G itself.
+    """
+    params = state.sampling_generator if average else state.generator
+    carry = models.carry_at(config.model, state.step)
+    x = jnp.tile(pixels.to_float(jnp.asarray(images)), (restarts, 1, 1, 1))
+    key = randomness.key(seed, Purpose.INVERSION)
+    z = models.sample_latents(config.model, key, len(x))
+    adam = optax.adam(optax.cosine_decay_schedule(_LEARNING_RATE, num_updates))
+    search = _Search(z, adam.init(z), z, jnp.full(len(x), jnp.inf))
+    a_call = 1 if jax.default_backend() == "cpu" else _UPDATES_A_CALL
+    update = jax.jit(functools.partial(_update, config, adam, a_call))
+    with tqdm(total=num_updates, desc="inverting", unit=" updates", disable=None) as bar:
+        for _ in range(num_updates // a_call):
+            search = update(search, params, carry, x)
+            jax.block_until_ready(search.best_residuals)
+            bar.update(a_call)
+    residuals = search.best_residuals.reshape(restarts, -1)
+    best = jnp.argmin(residuals, axis=0)
+    rows = jnp.arange(len(images))
+    found = search.best_z.reshape(restarts, len(images), -1)[best, rows]
+    fakes = jax.jit(functools.partial(models.generate, config.model))(params, found, carry)
+    return Inversion(
+        np.asarray(found), pixels.to_uint8(np.asarray(fakes)), np.asarray(residuals[best, rows])
+    )
+
+
+def _update(
+    config: Config,
+    adam: optax.GradientTransformation,
+    num_updates: int,
+    search: _Search,
+    params: models.Params,
+    carry: Array | None,
+    x: Array,
+) -> _Search:
+    def residuals(z: Array) -> tuple[Array, Array]:
+        each = jnp.abs(x - models.generate(config.model, params, z, carry)).mean((1, 2, 3))
+        return each.sum(), each  # a row's gradient depends on that row alone
+
+    def step(search: _Search, _: None) -> tuple[_Search, None]:
+        grads, each = jax.grad(residuals, has_aux=True)(search.z)
+        better = each < search.best_residuals
+        best_z = jnp.where(better[:, None], search.z, search.best_z)
+        updates, adam_state = adam.update(grads, search.adam)
+        z = jnp.clip(optax.apply_updates(search.z, updates), -1.0, 1.0)
+        return _Search(z, adam_state, best_z, jnp.minimum(each, search.best_residuals)), None
+
+    return jax.lax.scan(step, search, None, length=num_updates)[0]

@@ -1,0 +1,45 @@
+"""A run's config and one of its states, from its folder alone and on one device."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+
+from began_jax import checkpoints, config, sharding
+from began_jax.config import Config
+from began_jax.train_state import TrainState
+
+
+def load_config(workdir: Path) -> Config:
+    """The run's config, with the form of the convolutions that suits a single pass.
+
+    Raises:
+      ConfigError: no run is there, or one of another version of this program.
+    """
+    loaded = config.load(workdir / "config.json")
+    return dataclasses.replace(loaded, model=dataclasses.replace(loaded.model, conv="phases"))
+
+
+def restore(workdir: Path, step: int | None) -> tuple[Config, TrainState]:
+    """The config and the state of a step (None: the newest that can be read).
+
+    On however many devices of whatever kind the run was trained, the state comes to this process'
+    first device.
+
+    Raises:
+      UserError: no run, no checkpoint, or none of this step.
+    """
+    loaded = load_config(workdir)
+    target = _target(loaded)
+    with checkpoints.Checkpoints(workdir / "checkpoints") as saved:
+        return loaded, saved.restore(target, step)
+
+
+def steps(workdir: Path) -> list[int]:
+    """The steps of the run's checkpoints, ascending."""
+    with checkpoints.Checkpoints(workdir / "checkpoints") as saved:
+        return saved.steps()
+
+
+def _target(loaded: Config) -> TrainState:
+    return sharding.abstract_state(loaded, sharding.make_mesh(1, jax.devices()[:1]))

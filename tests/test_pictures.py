@@ -1,0 +1,147 @@
+"""The modes that make pictures, from a run's folder alone."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from began_jax import errors, pictures, restoring, train
+from tests.conftest import make_config
+
+R = 16
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of six steps with three checkpoints, whose data is an array of 9 images."""
+    root = tmp_path_factory.mktemp("pictures")
+    images = np.random.default_rng(0).integers(0, 256, (9, R, R, 3), np.uint8)
+    np.save(root / "x.npy", images)
+    config = make_config(
+        data__source="array",
+        data__path=str(root / "x.npy"),
+        train__checkpoint_every_steps=2,
+        train__checkpoints_to_keep=5,
+    )
+    train.train(config, root / "run")
+    return root / "run", images
+
+
+def read(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+OPTIONS = {"step": None, "seed": 0, "average": True}
+
+
+def test_samples_are_the_same_as_grid_array_and_files(run, tmp_path):
+    workdir, _ = run
+    grid = read(pictures.sample(workdir, None, num=5, **OPTIONS))
+    assert grid.shape == (2 * R, 3 * R, 3)
+    array = np.load(pictures.sample(workdir, tmp_path / "a.npy", num=70, **OPTIONS))
+    assert array.shape == (70, R, R, 3)
+    folder = pictures.sample(workdir, tmp_path / "pngs", num=5, **OPTIONS)
+    files = sorted(folder.iterdir())
+    assert [path.name for path in files] == [f"{i:06d}.png" for i in range(5)]
+    for i, path in enumerate(files):
+        cell = grid[i // 3 * R : i // 3 * R + R, i % 3 * R : i % 3 * R + R]
+        np.testing.assert_array_equal(read(path), array[i])
+        np.testing.assert_array_equal(cell, array[i])
+
+
+def test_a_step_is_picked_and_the_newest_is_the_default(run, tmp_path):
+    workdir, _ = run
+    assert restoring.steps(workdir) == [2, 4, 6]
+    pictures.sample(workdir, None, num=2, **{**OPTIONS, "step": 4})
+    pictures.sample(workdir, None, num=2, **OPTIONS)
+    names = {path.name for path in (workdir / "sample").iterdir()}
+    assert {"00000004.png", "00000006.png"} <= names
+    assert int(restoring.restore(workdir, 2)[1].step) == 2
+
+
+def test_reconstructions_stand_beside_the_images(run, tmp_path):
+    workdir, images = run
+    out = pictures.reconstruct(workdir, None, step=None, images=None, num=4)
+    np.testing.assert_array_equal(read(out)[:R, :R], images[0])
+    Image.fromarray(images[5]).save(tmp_path / "5.png")
+    given = pictures.reconstruct(
+        workdir, tmp_path / "out.png", step=None, images=str(tmp_path / "5.png"), num=4
+    )
+    assert read(given).shape == (R, 2 * R, 3)
+    np.testing.assert_array_equal(read(given)[:, :R], images[5])
+
+
+def test_inverted_images_and_their_latents_are_written(run, tmp_path, capsys):
+    workdir, images = run
+    out = pictures.invert(workdir, tmp_path / "i.png", images=None, num=2, **OPTIONS)
+    np.testing.assert_array_equal(read(out)[:R, :R], images[0])
+    with np.load(tmp_path / "i.npz") as saved:
+        assert saved["z"].shape == (2, 5)
+        assert f"{saved['residuals'][1]:.4f}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("between", ["latents", "images", "mirror"])
+def test_an_interpolation_has_its_ends(run, tmp_path, between):
+    workdir, images = run
+    out = pictures.interpolate(
+        workdir,
+        tmp_path / "i.png",
+        between=between,
+        images=None,
+        num=2,
+        columns=3,
+        spherical=False,
+        **OPTIONS,
+    )
+    picture = read(out)
+    ends = 0 if between == "latents" else 2
+    assert picture.shape == (2 * R, (3 + ends) * R, 3)
+    if between == "images":
+        np.testing.assert_array_equal(picture[R:, :R], images[2])
+        np.testing.assert_array_equal(picture[R:, -R:], images[3])
+    if between == "mirror":
+        np.testing.assert_array_equal(picture[:R, -R:], images[0][:, ::-1])
+
+
+def test_the_timeline_has_a_column_and_a_frame_for_each_checkpoint(run, tmp_path):
+    workdir, _ = run
+    out = pictures.timeline(workdir, tmp_path / "t.png", num=2, seed=0, average=True)
+    assert read(out).shape[1] == 3 * 64
+    with Image.open(tmp_path / "t.webp") as animation:
+        assert animation.n_frames == 3
+
+
+def test_what_cannot_be_used_is_told_in_one_line(run, tmp_path):
+    workdir, _ = run
+    (tmp_path / "text.png").write_text("no image")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    cases = {
+        "no checkpoint of step 3; there are [2, 4, 6]": lambda: pictures.sample(
+            workdir, None, num=2, **{**OPTIONS, "step": 3}
+        ),
+        "text.png: not a BMP": lambda: pictures.reconstruct(
+            workdir, None, step=None, images=str(tmp_path / "text.png"), num=2
+        ),
+        "a .png is needed": lambda: pictures.timeline(
+            workdir, tmp_path / "t.gif", num=2, seed=0, average=True
+        ),
+    }
+    for message, use in cases.items():
+        with pytest.raises(errors.UserError) as raised:
+            use()
+        assert message in str(raised.value)
+        assert len(str(raised.value).splitlines()) == 1
+    with pytest.raises(errors.UserError, match=r"config\.json: not there"):
+        pictures.sample(empty, None, num=2, **OPTIONS)
+
+
+def test_a_run_without_checkpoints_is_told(run, tmp_path):
+    workdir, _ = run
+    (tmp_path / "config.json").write_text((workdir / "config.json").read_text())
+    (tmp_path / "metrics.jsonl").write_text("")
+    with pytest.raises(errors.UserError, match="no readable checkpoint"):
+        pictures.sample(tmp_path, None, num=2, **OPTIONS)
+    with pytest.raises(errors.UserError, match="no checkpoint is there"):
+        pictures.timeline(tmp_path, None, num=2, seed=0, average=True)
+    assert not (tmp_path / "checkpoints").exists()
