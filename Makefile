@@ -37,5 +37,5 @@ clean:
 	touch $@
 
 .venv/bench: requirements-bench.txt .venv/runtime
-	$(BIN)/python -m pip install --quiet -r requirements-bench.txt
+	$(BIN)/python -m pip install --quiet -r requirements-bench.txt $(if $(shell command -v nvidia-smi),-r requirements-cuda.txt)
 	touch $@

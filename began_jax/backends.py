@@ -12,7 +12,7 @@ from importlib import metadata
 import jax
 
 from began_jax import runtime
-from began_jax.config import Config, ConfigError, ModelConfig, TrainConfig
+from began_jax.config import Config, ConfigError, ModelConfig
 
 _LIBRARY = "xla_cpu_experimental_ynn_fusion_type"
 _ONEDNN = "xla_cpu_experimental_onednn_custom_call"
@@ -39,21 +39,25 @@ def resolve(config: Config) -> Config:
     return dataclasses.replace(config, model=dataclasses.replace(config.model, conv=form))
 
 
+def for_one_pass(config: Config) -> Config:
+    """The config for a program without gradients: "winograd" is slow without its options."""
+    form = "phases" if config.model.conv in ("auto", "winograd") else config.model.conv
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, conv=form))
+
+
 def compiler_options(config: ModelConfig) -> dict[str, bool | str]:
-    """XLA's options for the train step of a resolved config, but for those in XLA_FLAGS.
+    """XLA's options for the train step of a resolved config; none where XLA_FLAGS names one.
 
     They are named for the versions they were tried on alone, as XLA refuses one that it does not
     know. In jax 0.10 XLA:CPU's own convolutions are up to twice slower than its library's; in 0.12
     the library is the default, and oneDNN, which is faster for matrix products, an option.
     """
-    options: dict[str, bool | str] = {}
-    if jax.default_backend() == "cpu":
-        if config.conv == "winograd" and _has_onednn():
-            options = {_ONEDNN: True, _LIBRARY: ""}
-        elif _is_jaxlib("0.10."):
-            options = {_LIBRARY: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
     flags = os.environ.get("XLA_FLAGS", "")
-    return {name: value for name, value in options.items() if f"--{name}=" not in flags}
+    if jax.default_backend() != "cpu" or _ONEDNN in flags or _LIBRARY in flags:
+        return {}
+    if config.conv == "winograd" and _has_onednn():
+        return {_ONEDNN: True, _LIBRARY: ""}
+    return {_LIBRARY: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"} if _is_jaxlib("0.10.") else {}
 
 
 def compile(lowered: jax.stages.Lowered, config: ModelConfig) -> jax.stages.Compiled:
@@ -65,7 +69,7 @@ def compile(lowered: jax.stages.Lowered, config: ModelConfig) -> jax.stages.Comp
     options = compiler_options(config)
     name = "jax_persistent_cache_min_compile_time_secs"
     usual = jax.config.values[name]
-    if _ONEDNN in options:
+    if _ONEDNN in options or _ONEDNN in os.environ.get("XLA_FLAGS", ""):
         jax.config.update(name, float("inf"))
     try:
         return lowered.compile(compiler_options=options)
@@ -74,19 +78,19 @@ def compile(lowered: jax.stages.Lowered, config: ModelConfig) -> jax.stages.Comp
         runtime.return_freed_memory()
 
 
-def steps_per_dispatch(config: TrainConfig, *, resident: bool) -> int:
-    """`config.steps_per_dispatch`, or what its 0 means on the devices at hand.
+def resolve_dispatch(config: Config, *, resident: bool) -> Config:
+    """The config with the steps a dispatch that its 0 means on the devices at hand.
 
     An accelerator that is given one short step after the other waits for the host; the number
     divides the steps between two records and between two checkpoints. Where the images are not
     `resident`, a dispatch would hold the batches of all its steps.
     """
-    if config.steps_per_dispatch:
-        return config.steps_per_dispatch
-    if jax.default_backend() == "cpu" or not resident:
-        return 1
-    common = math.gcd(config.log_every_steps, config.checkpoint_every_steps)
-    return max(num for num in range(1, _MOST_STEPS + 1) if common % num == 0)
+    t = config.train
+    num = t.steps_per_dispatch or 1
+    if not t.steps_per_dispatch and resident and jax.default_backend() != "cpu":
+        common = math.gcd(t.log_every_steps, t.checkpoint_every_steps)
+        num = max(num for num in range(1, _MOST_STEPS + 1) if common % num == 0)
+    return dataclasses.replace(config, train=dataclasses.replace(t, steps_per_dispatch=num))
 
 
 def _has_onednn() -> bool:

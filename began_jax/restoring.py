@@ -1,23 +1,21 @@
 """A run's config and one of its states, from its folder alone and on one device."""
 
-import dataclasses
 from pathlib import Path
 
 import jax
 
-from began_jax import checkpoints, config, sharding
+from began_jax import backends, checkpoints, config, sharding
 from began_jax.config import Config
 from began_jax.train_state import TrainState
 
 
 def load_config(workdir: Path) -> Config:
-    """The run's config, with the form of the convolutions that suits a single pass.
+    """The run's config, for programs without gradients.
 
     Raises:
       ConfigError: no run is there, or one of another version of this program.
     """
-    loaded = config.load(workdir / "config.json")
-    return dataclasses.replace(loaded, model=dataclasses.replace(loaded.model, conv="phases"))
+    return backends.for_one_pass(config.load(workdir / "config.json"))
 
 
 def restore(workdir: Path, step: int | None) -> tuple[Config, TrainState]:

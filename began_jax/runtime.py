@@ -15,6 +15,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 def configure() -> None:
     """Keeps compiled programs in the cache directory, unless the user chose another place.
 
+    But for those that `backends.compile` cannot keep.
+
     On a CPU a dispatch then returns when it is done: a second one on the way would take the memory
     of a step once more and gain nothing. Call before the first use of a device.
     """

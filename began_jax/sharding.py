@@ -108,6 +108,6 @@ def compile_steps(
     return steps
 
 
-def replicate(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
-    """Jits a function whose results are wanted whole on every device."""
-    return jax.jit(function, out_shardings=replicated(mesh))
+def compile_for(mesh: Mesh, function: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
+    """Compiles a function of such arguments, whose results are wanted whole on every device."""
+    return jax.jit(function, out_shardings=replicated(mesh)).lower(*arguments).compile()

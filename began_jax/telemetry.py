@@ -182,6 +182,7 @@ def write_provenance(workdir: Path, config: Config, start_step: int) -> None:
             "xla_flags": os.environ.get("XLA_FLAGS"),
             "compiler_options": backends.compiler_options(config.model),
             "conv": config.model.conv,
+            "steps_per_dispatch": config.train.steps_per_dispatch,
             "devices": [f"{device.platform}:{device.device_kind}" for device in jax.devices()],
         }
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from jax import Array
 from jax.sharding import Mesh
 
 from began_jax import (
@@ -53,6 +54,8 @@ def train(config: Config, workdir: Path) -> None:
         asked, config = config, backends.resolve(config)
         runtime.keep_freed_memory(config.model)
         mesh = sharding.make_mesh(config.train.batch_size)
+        dataset = feed.resident(images, mesh)
+        config = backends.resolve_dispatch(config, resident=dataset is not None)
         identity.check_same(workdir / "data.json", images)
         files.write_text(workdir / "config.json", config_lib.to_json(asked))
         with checkpoints.Checkpoints(
@@ -69,7 +72,7 @@ def train(config: Config, workdir: Path) -> None:
                 print(f"{workdir}: goes on from step {start_step}", file=sys.stderr)
             telemetry.write_provenance(workdir, config, start_step)
             with telemetry.Telemetry(workdir, config, start_step) as records:
-                _loop(config, mesh, images, data_spread, state, saved, records)
+                _loop(config, mesh, images, dataset, data_spread, state, saved, records)
 
 
 def _check_same_config(workdir: Path, config: Config) -> None:
@@ -94,19 +97,23 @@ def _loop(
     config: Config,
     mesh: Mesh,
     images: np.ndarray,
+    dataset: Array | None,
     data_spread: float,
     state: TrainState,
     saved: checkpoints.Checkpoints,
     records: telemetry.Telemetry,
 ) -> None:
-    t = config.train
-    dataset = feed.resident(images, mesh)
-    at_once = backends.steps_per_dispatch(t, resident=dataset is not None)
+    t, at_once = config.train, config.train.steps_per_dispatch
     train_steps = sharding.compile_steps(config, mesh, at_once, dataset)
-    fixed_samples = sharding.replicate(functools.partial(generate.fixed_samples, config), mesh)
-    reconstructions = sharding.replicate(functools.partial(generate.reconstructions, config), mesh)
-    finite = sharding.replicate(is_finite, mesh)
     real = np.asarray(images[: t.num_samples])
+    for_grids = backends.for_one_pass(config)
+    fixed_samples = sharding.compile_for(
+        mesh, functools.partial(generate.fixed_samples, for_grids), state
+    )
+    reconstructions = sharding.compile_for(
+        mesh, functools.partial(generate.reconstructions, for_grids), state, real
+    )
+    finite = sharding.compile_for(mesh, is_finite, state)
     recorder = Recorder(records, real, data_spread)
     in_flight: collections.deque[Metrics] = collections.deque()
     unrecorded: list[tuple[Metrics, int]] = []

@@ -93,7 +93,7 @@ def train_steps(
 
     The others are computed too and dropped: so it is one program, which makes the same step
     wherever a dispatch begins and ends (an interrupted run equals an uninterrupted one), and a loop
-    of fixed length, which a GPU runs without asking the host.
+    of fixed length, which a GPU runs without asking the host. Another K rounds otherwise.
 
     Args:
       config: static.

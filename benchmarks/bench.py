@@ -43,9 +43,10 @@ class Worker:
         self.report = self._read()
 
     def fill_turns(self, seconds: float) -> None:
-        """Makes a turn about so long."""
-        steps = [self._run(1) for _ in range(3)]
-        self._num_steps = max(1, round(seconds / statistics.median(steps)))
+        """Makes a turn about so long, of whole dispatches."""
+        at_once = self.report.get("steps_per_dispatch", 1)
+        dispatches = [self._run(at_once) for _ in range(3)]
+        self._num_steps = at_once * max(1, round(seconds / statistics.median(dispatches)))
 
     def turn(self) -> float:
         """Steps a second over one turn."""
@@ -140,13 +141,15 @@ def _compare(task: dict[str, Any], arguments: argparse.Namespace) -> dict[str, A
                         print(f"{name}: left out: {cold[name].report['skipped']}")
                         continue
                 workers[name] = Worker(own)
-            _check_platform(workers)
+                _check_platform(workers)
             for worker in workers.values():
                 worker.fill_turns(arguments.turn_seconds)
             rates: dict[str, list[float]] = {name: [] for name in workers}
+            order = list(workers)
             for _ in range(arguments.rounds):
-                for name, worker in workers.items():
-                    rates[name].append(worker.turn())
+                for name in order:
+                    rates[name].append(workers[name].turn())
+                order = [*order[1:], order[0]]  # nobody always follows the same neighbour
             for worker in workers.values():
                 worker.close()
         finally:
@@ -161,7 +164,8 @@ def _compare(task: dict[str, Any], arguments: argparse.Namespace) -> dict[str, A
             continue
         report = dict(workers[name].report)
         if name in cold:
-            report["compile_seconds_cold"] = cold[name].report["compile_seconds"]
+            for what in ("compile_seconds", "ready_seconds"):
+                report[f"{what}_cold"] = cold[name].report[what]
         images = [rate * task["batch"] for rate in rates[name]]
         least = flops.step(report["form"], **shape)
         contenders[name] = {

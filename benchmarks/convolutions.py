@@ -2,9 +2,9 @@
 
     python -m benchmarks.convolutions [--batch 16]
 
-Prints, for each layer of the 32×32 and 64×64 networks with n = 64, the milliseconds of the result
-and both gradients in each form, by XLA's default libraries and by those that the train step asks
-for; the median and the range of several turns, in which all take part.
+Prints, for layers of the 32×32 and 64×64 networks with n = 64, the milliseconds of the result and
+both gradients in each form, by XLA's default libraries and by those that the train step in the form
+"winograd" asks for; the median and the range of several turns, in which all take part.
 """
 
 import argparse

@@ -147,13 +147,15 @@ def best_step(
         x = _to_float(images)
         loss_real = error(x)
         grads_d = torch.autograd.grad(loss_real, params_d)
-        fake = generate(_latents(len(x), device))
         if shared_z:
+            fake = generate(_latents(len(x), device))
             judged = fake.detach().requires_grad_()
             loss_g = error(judged)
             bar, *grads_fake = torch.autograd.grad(loss_g, [judged, *params_d])
         else:
-            grads_fake = torch.autograd.grad(error(fake.detach()), params_d)
+            with torch.no_grad():
+                fake = generate(_latents(len(x), device))
+            grads_fake = torch.autograd.grad(error(fake), params_d)
             fake = generate(_latents(len(x), device))
             judged = fake.detach().requires_grad_()
             discriminator.requires_grad_(False)  # a compiled backward pass computes what it may

@@ -8,6 +8,7 @@ memory. Two frameworks' threads so never share a process, and the processes take
 """
 
 import json
+import os
 import resource
 import statistics
 import sys
@@ -39,8 +40,9 @@ def main() -> None:
         start = time.perf_counter()
         run(int(line))
         _tell({"seconds": time.perf_counter() - start})
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    _tell({"peak_host_mb": kilobytes / 1024, "peak_device_mb": peak_device_mb()})
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    _tell({"peak_host_mb": peak / unit, "peak_device_mb": peak_device_mb()})
 
 
 def _tell(message: dict) -> None:
@@ -71,7 +73,8 @@ def _prepare_jax(task: dict) -> Prepared:
     size = task["resolution"]
     images = np.random.default_rng(0).integers(0, 256, (4096, size, size, 3), np.uint8)
     dataset = feed.resident(images, mesh)
-    at_once = backends.steps_per_dispatch(parsed.train, resident=dataset is not None)
+    parsed = backends.resolve_dispatch(parsed, resident=dataset is not None)
+    at_once = parsed.train.steps_per_dispatch
     start = time.perf_counter()
     steps = sharding.compile_steps(parsed, mesh, at_once, dataset)
     compile_seconds = time.perf_counter() - start
@@ -98,6 +101,7 @@ def _prepare_jax(task: dict) -> Prepared:
         "device": jax.devices()[0].device_kind,
         "versions": {"jax": jax.__version__},
         "form": parsed.model.conv,
+        "steps_per_dispatch": at_once,
         "compile_seconds": compile_seconds,
         "xla_flops_per_image": costs["flops"] / task["batch"] if costs else None,
     }
@@ -109,6 +113,7 @@ def _prepare_torch(task: dict) -> Prepared:
 
     from benchmarks import torch_peers
 
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = task["cache"]
     device, report = _torch_device()
     make = {"torch_public": torch_peers.public_step, "torch_best": torch_peers.best_step}
     step = make[task["contender"]](
@@ -168,6 +173,7 @@ def _torch_device() -> tuple[Any, dict[str, Any]]:
 
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.benchmark = True  # as XLA tries its own
     cuda = torch.cuda.is_available()
     report = {
         "platform": "gpu" if cuda else "cpu",

@@ -58,16 +58,28 @@ def test_options_are_named_for_the_versions_they_were_tried_on(jaxlib):
     assert backends.compiler_options(model(n=64)) == {}
 
 
-def test_an_option_of_the_user_is_left_alone(jaxlib, monkeypatch):
-    jaxlib("0.10.2")
-    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_experimental_ynn_fusion_type=")
-    assert backends.compiler_options(model()) == {}
+@pytest.mark.parametrize("version", ["0.10.2", "0.12.0.1"])
+@pytest.mark.parametrize(
+    "flag",
+    ["--xla_cpu_experimental_ynn_fusion_type=", "--xla_cpu_experimental_onednn_custom_call=false"],
+)
+def test_options_of_the_user_are_left_alone(jaxlib, monkeypatch, version, flag):
+    jaxlib(version)
+    monkeypatch.setenv("XLA_FLAGS", flag)
+    assert backends.compiler_options(model(n=64)) == {}
+
+
+def test_a_program_without_gradients_takes_no_matrix_products(jaxlib):
+    for form, expected in {"winograd": "phases", "auto": "phases", "plain": "plain"}.items():
+        config = make_config(model__conv=form)
+        assert backends.for_one_pass(config).model.conv == expected
 
 
 def test_steps_per_dispatch_divide_what_stands_between_two_records(monkeypatch):
     def chosen(*, resident=True, **overrides):
         values = {f"train__{name}": value for name, value in overrides.items()}
-        return backends.steps_per_dispatch(make_config(**values).train, resident=resident)
+        config = backends.resolve_dispatch(make_config(**values), resident=resident)
+        return config.train.steps_per_dispatch
 
     often = {"log_every_steps": 100, "checkpoint_every_steps": 2000}
     assert chosen(**often) == 1

@@ -1,6 +1,7 @@
 import jax
 import numpy as np
 import pytest
+from jax import numpy as jnp
 
 from began_jax.models import layers
 
@@ -100,3 +101,25 @@ def test_elu_and_bias_have_the_library_s_values_and_gradients():
     for ours, library in zip(through("winograd"), through("plain"), strict=True):
         # y + 1 instead of exp(x): a rounding of 1; the bias' gradient sums 120 of them.
         np.testing.assert_allclose(ours, library, atol=2e-5)
+
+
+@pytest.mark.parametrize("form", ["plain", "phases"])
+def test_the_gradient_of_a_bias_is_summed_in_float32(form):
+    x = jnp.zeros((4, 64, 64, 2), jnp.bfloat16)
+
+    def total(bias):
+        return layers.add_up([x, x], bias, form).astype(jnp.float32).sum()
+
+    assert layers.add_up([x, x], jnp.zeros(2), form).dtype == jnp.bfloat16
+    # In bfloat16 a sum of ones ends at 256.
+    np.testing.assert_array_equal(jax.grad(total)(jnp.zeros(2)), 4 * 64 * 64)
+
+
+def test_phases_round_sums_of_taps_once():
+    x = jnp.ones((1, 2, 2, 1), jnp.bfloat16)
+    kernel = draw(1, 3, 3, 1, 1)
+    exact = slow_conv(slow_upsample(x, 2), kernel)
+    y = layers.conv(x, kernel, "phases", factor=2)
+    assert y.dtype == jnp.bfloat16
+    # At (1, 1) all reads meet the same value: four sums, each rounded once, relative 2^-9.
+    np.testing.assert_allclose(y.astype(jnp.float32), exact, atol=2**-8 * np.abs(kernel).sum())

@@ -80,3 +80,23 @@ def test_a_form_with_its_own_compiler_options_makes_the_plain_steps(form):
     for a, b in zip(jax.tree.leaves(our_moments), jax.tree.leaves(moments), strict=True):
         # Adam turns a gradient near 0 into a step of either sign: the second gradient may differ.
         np.testing.assert_allclose(a, b, atol=1e-3 * np.abs(b).max())
+
+
+@pytest.mark.parametrize("shared_z", [False, True])
+def test_steps_in_one_dispatch_are_single_steps_up_to_rounding(shared_z):
+    config = make_config(began__shared_z=shared_z, began__lambda_k=0.5, data__flip=True)
+    mesh = sharding.make_mesh(4, DEVICES[:1])
+    images = np.random.default_rng(0).integers(0, 256, (3, 4, 16, 16, 3), np.uint8)
+    single, three = (sharding.compile_steps(config, mesh, num) for num in (1, 3))
+    state, metrics = sharding.init_state(config, mesh), []
+    for batch in images:
+        state, of_step = single(state, sharding.put_batches(batch[None], mesh))
+        metrics.append(of_step)
+    together, of_all = three(
+        sharding.init_state(config, mesh), sharding.put_batches(images, mesh), 3
+    )
+    assert int(together.step) == int(state.step) == 3
+    for name, values in of_all.items():
+        # XLA rounds otherwise inside a loop.
+        expected = [float(of_step[name][0]) for of_step in metrics]
+        np.testing.assert_allclose(values, expected, rtol=1e-5, err_msg=name)

@@ -33,7 +33,7 @@ def conv(x: Array, kernel: Array, form: str, *, factor: int = 1, stride: int = 1
 
     Args:
       x: (B, H, W, C).
-      kernel: (3, 3, C, N).
+      kernel: (3, 3, C, N); float32 where x is bfloat16: it is rounded where it meets x.
       form: "plain" (so is an "auto" that nobody resolved), "phases" or "winograd".
       factor: 1 or a power of two.
       stride: 1 or, where the factor is 1, 2: the even rows and columns of the result.
@@ -42,10 +42,11 @@ def conv(x: Array, kernel: Array, form: str, *, factor: int = 1, stride: int = 1
       (B, factor·H / stride, factor·W / stride, N).
     """
     assert stride == 1 or factor == 1
-    if form == "winograd":
-        return _products(x, kernel, factor, stride)
     if form == "phases" and factor > 1:
         return phases.conv(x, kernel, factor)
+    kernel = kernel.astype(x.dtype)
+    if form == "winograd":
+        return _products(x, kernel, factor, stride)
     return _library(upsample(x, factor), kernel, stride)
 
 
@@ -55,10 +56,15 @@ def elu(x: Array, form: str) -> Array:
 
 
 def add_up(shares: Sequence[Array], bias: Array, form: str) -> Array:
-    """The sum of maps (B, H, W, N) and a bias (N,)."""
+    """The sum of maps (B, H, W, N) and a float32 bias (N,), of the maps' dtype.
+
+    The bias is added in float32, so that its gradient, a sum over all pixels, is one of float32:
+    in bfloat16 a sum ends where a term is less than its rounding.
+    """
+    total = functools.reduce(jnp.add, shares)
     if form == "winograd":
-        return _add_bias(functools.reduce(jnp.add, shares), bias)
-    return functools.reduce(jnp.add, shares, bias)
+        return _add_bias(total, bias)
+    return (total + bias).astype(total.dtype)
 
 
 def _library(x: Array, kernel: Array, stride: int = 1) -> Array:

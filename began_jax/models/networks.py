@@ -107,8 +107,8 @@ class _Conv(nn.Module):
     def __call__(self, inputs: Sequence[Upsampled]) -> Array:
         channels = [part.map.shape[-1] for part in inputs]
         shape = (3, 3, sum(channels), self.features)
-        kernel = self.param("kernel", nn.initializers.zeros, shape).astype(self.dtype)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+        kernel = self.param("kernel", nn.initializers.zeros, shape)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
         shares = [
             layers.conv(part.map, rows, self.form, factor=part.factor, stride=self.stride)
             for part, rows in zip(

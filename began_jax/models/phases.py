@@ -28,7 +28,8 @@ _LAST = _Phase(((0, 2), (2, 3)), (0, 1))
 def conv(x: Array, kernel: Array, factor: int) -> Array:
     """The convolution of x (B, H, W, C), up-sampled by a power of two, with (3, 3, C, N).
 
-    One pixel of zeros surrounds the up-sampled map. Returns (B, factor·H, factor·W, N).
+    Taps are added in the kernel's dtype, their sums rounded to x's. One pixel of zeros surrounds
+    the up-sampled map. Returns (B, factor·H, factor·W, N).
     """
     phases = (_FIRST, _LAST) if factor == 2 else (_FIRST, _BETWEEN, _LAST)
     rows = []
@@ -36,7 +37,7 @@ def conv(x: Array, kernel: Array, factor: int) -> Array:
         row_kernel = _add_taps(kernel, row.sums, axis=0)
         columns = []
         for column in phases:
-            merged = _add_taps(row_kernel, column.sums, axis=1)
+            merged = _add_taps(row_kernel, column.sums, axis=1).astype(x.dtype)
             columns.append(_conv(x, merged, (row.padding, column.padding)))
         rows.append(_interleave(columns, factor, axis=3))
     b, h, w, _ = x.shape
