@@ -1,0 +1,108 @@
+"""The feature networks that images are compared in, by name.
+
+Distances in different networks, or in one with other weights, cannot be compared: whoever reports
+one names the network and the SHA-256 of its weights.
+"""
+
+import hashlib
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+from jax import Array
+
+from began_jax import errors
+from began_jax.metrics import efficientnet_lite0, inception, random_conv
+
+Params = Any
+
+# The networks whose weights stand in a file, and where a user gets that.
+_FROM_FILES: dict[str, tuple[ModuleType, str]] = {
+    "efficientnet_lite0": (
+        efficientnet_lite0,
+        "an .npz of EfficientNet-Lite0 in the layout that the docstring of "
+        "began_jax/metrics/efficientnet_lite0.py gives, made from TensorFlow's release "
+        "(github.com/tensorflow/tpu, models/official/efficientnet/lite)",
+    ),
+    "inception": (
+        inception,
+        "the .npz that `python -m began_jax.metrics.convert_inception IN.pth OUT.npz` makes of "
+        "weights-inception-2015-12-05-6726825d.pth "
+        "(github.com/toshas/torch-fidelity, release v0.2.0)",
+    ),
+}
+NAMES = (*_FROM_FILES, "random_conv")
+# What cannot be read as an .npz ends in one of these.
+_DAMAGED = (ValueError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error)
+
+
+class FeatureNetwork(NamedTuple):
+    """A network and its weights.
+
+    `apply(params, images)` takes uint8 (B, H, W, 1 or 3), 0..255, and gives features (B, F) and
+    logits (B, K), or None where there are no classes; float32, pure, and it resizes by itself.
+    """
+
+    name: str
+    sha256: str  # of the weights' file, or of the weights' bytes where there is none
+    params: Params
+    apply: Callable[[Params, Array], tuple[Array, Array | None]]
+
+
+def load(name: str, path: Path | None) -> FeatureNetwork:
+    """The network `name`, one of `NAMES`, with the weights in `path`; random_conv has no file.
+
+    Raises:
+      UserError: one line: no such network, or a file that is missing or has another layout.
+    """
+    if name == "random_conv":
+        if path is not None:
+            raise errors.UserError(f"config.eval.weights = {path}: {name!r} reads no file")
+        kernels = random_conv.params()
+        return FeatureNetwork(name, random_conv.sha256(kernels), kernels, random_conv.apply)
+    if name not in _FROM_FILES:
+        raise errors.UserError(f"config.eval.network = {name!r}: one of {NAMES} is needed")
+    network, needed = _FROM_FILES[name]
+    need = f"config.eval.network = {name!r} needs {needed}"
+    if path is None:
+        raise errors.UserError(f"config.eval.weights is empty: {need}")
+    try:
+        with path.open("rb") as file:
+            if file.read(4) != b"PK\x03\x04":  # of all else NumPy says to unpickle it
+                raise ValueError("is no .npz")
+            file.seek(0)
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as stored:
+                params = network.params(checked(stored, network.SHAPES))
+    except _DAMAGED as error:
+        problem = getattr(error, "strerror", None) or errors.one_line(error)
+        raise errors.UserError(f"config.eval.weights = {path}: {problem}; {need}") from error
+    return FeatureNetwork(name, sha256, params, network.apply)
+
+
+def checked(
+    arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, np.ndarray]:
+    """Those of `arrays` that `shapes` names.
+
+    Raises:
+      ValueError: one line naming the first that is missing, is no array of real numbers, or has
+        another shape.
+    """
+    found = {}
+    for key, shape in shapes.items():
+        if key not in arrays:
+            raise ValueError(f"{key} is missing")
+        array = arrays[key]
+        # Of a zip of other things the members are bytes.
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+            raise ValueError(f"{key} is no array of numbers")
+        if array.shape != shape:
+            raise ValueError(f"{key} has the shape {array.shape}, not {shape}")
+        found[key] = array
+    return found
