@@ -22,6 +22,7 @@ _MODES = {
     "reconstruct": "D(x) beside x",
     "invert": "G(z) beside x, for the z that comes closest",
     "interpolate": "rows of images between two latents, two images, an image and its mirror image",
+    "evaluate": "samples against the data: Fréchet and kernel distance, precision, ...",
     "timeline": "the same latents' samples at every checkpoint, as a PNG and a WebP",
 }
 _MODE = flags.DEFINE_enum(
@@ -40,6 +41,12 @@ _BETWEEN = flags.DEFINE_enum(
 )
 _SPHERICAL = flags.DEFINE_bool("spherical", False, "Interpolates along great circles.")
 _COLUMNS = flags.DEFINE_integer("columns", 9, "Of an interpolation.", lower_bound=2)
+_NETWORK = flags.DEFINE_enum(
+    "network", None, config_lib.NETWORKS, "Evaluates in it; default: the run's config.eval.network."
+)
+_WEIGHTS = flags.DEFINE_string("weights", None, "Its weights' file; default: config.eval.weights.")
+_NUM_SEEDS = flags.DEFINE_integer("num_seeds", None, "Of an evaluation.", lower_bound=1)
+_EVERY_CHECKPOINT = flags.DEFINE_bool("every_checkpoint", False, "Evaluates all of the run.")
 _DRY_RUN = flags.DEFINE_bool(
     "dry_run", False, "Print the resolved config, parameters, memory and FLOPs, and stop."
 )
@@ -97,6 +104,10 @@ _FLAGS = {
         *("between", "spherical", "columns"),
     },
     "timeline": {"out", "num", "seed", "average"},
+    "evaluate": {
+        *("step", "every_checkpoint", "num", "seed", "num_seeds", "average"),
+        *("network", "weights"),
+    },
 }
 
 
@@ -120,6 +131,9 @@ def _from_checkpoint() -> None:
     if _MODE.value == "fingerprint":
         _, state = restoring.restore(workdir, step)
         print(f"step {int(state.step)} sha256 {checkpoints.fingerprint(state)}")
+        return
+    if _MODE.value == "evaluate":
+        _evaluate(workdir)
         return
     if _MODE.value == "sample":
         written = pictures.sample(
@@ -150,6 +164,28 @@ def _from_checkpoint() -> None:
         num = _NUM.value or 8
         written = pictures.timeline(workdir, out, num=num, seed=seed, average=average)
     print(written)
+
+
+def _evaluate(workdir: Path) -> None:
+    from began_jax import evaluate, restoring
+    from began_jax.metrics import networks
+
+    defaults = restoring.load_config(workdir).eval
+    weights = _WEIGHTS.value or (defaults.weights if _NETWORK.value is None else "")
+    network = networks.load(_NETWORK.value or defaults.network, Path(weights) if weights else None)
+    steps = restoring.steps(workdir) if _EVERY_CHECKPOINT.value else [_STEP.value]
+    for step in steps:
+        written = evaluate.evaluate(
+            workdir,
+            step=step,
+            network=network,
+            num=_NUM.value or defaults.num_samples,
+            seed=_SEED.value,
+            num_seeds=_NUM_SEEDS.value or defaults.num_seeds,
+            average=_AVERAGE.value,
+        )
+        print(written)
+        print(evaluate.summary(written))
 
 
 def _is_for_users(record: stdlib_logging.LogRecord) -> bool:

@@ -20,6 +20,7 @@ DTYPES = ("float32", "bfloat16")
 CONVS = ("auto", "plain", "phases", "winograd")
 SOURCES = ("synthetic_faces", "tfds", "folder", "array")
 CROPS = ("center", "celeba")
+NETWORKS = ("random_conv", "efficientnet_lite0", "inception")
 BOTTLENECK_SIZE = 8  # height and width at the encoder/decoder boundary, at every resolution
 
 _FREE_ON_RESUME = (
@@ -40,6 +41,10 @@ _FREE_ON_RESUME = (
     "train.checkpoint_every_steps",
     "train.checkpoints_to_keep",
     "train.keep_checkpoint_every_steps",
+    "eval.network",
+    "eval.weights",
+    "eval.num_samples",
+    "eval.num_seeds",
 )
 
 
@@ -127,6 +132,16 @@ class TrainConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class EvalConfig:
+    """What a checkpoint's samples are compared by; see `evaluate.py`."""
+
+    network: str
+    weights: str
+    num_samples: int
+    num_seeds: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Config:
     """Everything that defines a run."""
 
@@ -137,6 +152,7 @@ class Config:
     optim: OptimConfig
     data: DataConfig
     train: TrainConfig
+    eval: EvalConfig
 
 
 def parse(values: Mapping[str, Any]) -> Config:
@@ -252,7 +268,8 @@ def _problems(config: Config) -> list[str]:
 
 
 def _rules(config: Config) -> list[tuple[str, bool, str]]:
-    m, b, o, d, t = config.model, config.began, config.optim, config.data, config.train
+    m, b, o = config.model, config.began, config.optim
+    d, t, e = config.data, config.train, config.eval
     return [
         ("name", bool(config.name) and "/" not in config.name, "a name without '/' is needed"),
         ("seed", 0 <= config.seed < 2**32, "0 to 2^32 - 1"),
@@ -319,4 +336,7 @@ def _rules(config: Config) -> list[tuple[str, bool, str]]:
             t.keep_checkpoint_every_steps >= 0,
             "0 (off) or more",
         ),
+        ("eval.network", e.network in NETWORKS, f"one of {NETWORKS}"),
+        ("eval.num_samples", e.num_samples >= 1000, "1000 or more"),
+        ("eval.num_seeds", e.num_seeds >= 1, "1 or more"),
     ]

@@ -1,9 +1,7 @@
-"""Reading results late: what the device was asked for at one record is read at the next.
-
-By then it is there, so neither the device nor the loop waits.
-"""
+"""Reading and writing results beside the loop, so that neither it nor the device waits for them."""
 
 import dataclasses
+from concurrent import futures
 
 import jax
 import numpy as np
@@ -39,30 +37,34 @@ class Record:
 
 
 class Recorder:
-    """Holds one record back."""
+    """Writes one record at a time, on a thread of its own."""
 
     def __init__(self, telemetry: Telemetry, real: np.ndarray, data_spread: float):
         """`real`: the uint8 images that reconstructions are of."""
         self._telemetry = telemetry
         self._real = real
         self._data_spread = data_spread
-        self._pending: Record | None = None
+        self._thread = futures.ThreadPoolExecutor(max_workers=1)
+        self._writing: futures.Future[None] | None = None
 
     def put(self, record: Record) -> None:
-        """Takes a record and writes the one before."""
-        previous, self._pending = self._pending, record
-        if previous is not None:
-            self._write(previous)
+        """Begins to write a record, when the one before is written.
+
+        Raises:
+          Diverged, UserError: what went wrong with the one before.
+        """
+        self.flush()
+        self._writing = self._thread.submit(self._write, record)
 
     def flush(self) -> None:
-        """Waits for the record held back and writes it.
+        """Waits until all is written.
 
         Raises:
           Diverged: naming the first step at which a metric is not finite.
         """
-        if self._pending is not None:
-            self._write(self._pending)
-            self._pending = None
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
 
     def _write(self, record: Record) -> None:
         parts = jax.device_get(record.metrics)

@@ -46,7 +46,7 @@ def _import_metric_writers() -> Any:
 class TensorBoardWriter(_import_metric_writers().MetricWriter):  # type: ignore[misc]
     """clu's writer interface over tensorboardX, for what this project writes."""
 
-    def __init__(self, directory: Path, purge_step: int):
+    def __init__(self, directory: Path, purge_step: int | None):
         """Events of steps from `purge_step` on, left by a run that was cut off, are hidden."""
         self._writer = tensorboardX.SummaryWriter(
             str(directory),
@@ -175,7 +175,7 @@ def write_provenance(workdir: Path, config: Config, start_step: int) -> None:
             "start_step": start_step,
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "command": sys.argv,
-            "commit": _git("rev-parse", "HEAD"),
+            "commit": commit(),
             "uncommitted_changes": None if changes is None else bool(changes),
             "python": sys.version.split()[0],
             "packages": {name: _version(name) for name in _PACKAGES},
@@ -187,6 +187,18 @@ def write_provenance(workdir: Path, config: Config, start_step: int) -> None:
         }
     )
     files.write_text(path, json.dumps(starts, indent=2) + "\n")
+
+
+def write_evaluation(workdir: Path, step: int, scalars: Scalars) -> None:
+    """Adds a checkpoint's metrics to the run's TensorBoard, under eval/."""
+    writer = TensorBoardWriter(workdir / "tensorboard", purge_step=None)
+    writer.write_scalars(step, {f"eval/{name}": value for name, value in scalars.items()})
+    writer.close()
+
+
+def commit() -> str | None:
+    """The program's own commit, or None where there is no git."""
+    return _git("rev-parse", "HEAD")
 
 
 def _reopen_jsonl(path: Path, start_step: int) -> Any:

@@ -73,4 +73,11 @@ def get_config() -> ConfigDict:
     train.checkpoint_every_steps = 2_000
     train.checkpoints_to_keep = 3  # the newest
     train.keep_checkpoint_every_steps = 0  # keep each multiple of it besides; 0: off
+
+    config.eval = evaluation = ConfigDict()
+    # Features of --mode=evaluate: "random_conv" (needs no file), "efficientnet_lite0", "inception".
+    evaluation.network = "random_conv"
+    evaluation.weights = ""  # the network's .npz (README.md)
+    evaluation.num_samples = 10_000  # a seed, against as many images of the data
+    evaluation.num_seeds = 3
     return config

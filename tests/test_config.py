@@ -60,10 +60,14 @@ BAD = {
     "train.checkpoint_every_steps": 0,
     "train.checkpoints_to_keep": 0,
     "train.keep_checkpoint_every_steps": -1,
+    "eval.network": "vgg",
+    "eval.num_samples": 999,
+    "eval.num_seeds": 0,
 }
 ANY_VALUE = {
     *("model.skips", "began.shared_z", "began.alternating", "data.flip"),  # switches
     *("data.name", "data.split", "data.path"),  # judged together with data.source, below
+    "eval.weights",  # read when it is needed
 }
 
 

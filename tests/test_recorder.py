@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 import pytest
 from jax import numpy as jnp
@@ -37,15 +39,31 @@ def make(real=None):
     return telemetry, Recorder(telemetry, real, data_spread=0.2)
 
 
-def test_a_record_is_read_when_the_next_one_comes():
+def test_the_loop_goes_on_while_a_record_is_written():
     telemetry, recorder = make()
+    may_write = threading.Event()
+    write_scalars = telemetry.write_scalars
+
+    def slow(step, scalars):
+        assert may_write.wait(60)
+        write_scalars(step, scalars)
+
+    telemetry.write_scalars = slow
     recorder.put(record(2, [1.0, 3.0]))
     assert telemetry.scalars == {}
+    may_write.set()
     recorder.put(record(4, [5.0, 5.0]))
-    assert list(telemetry.scalars) == [2]
+    assert next(iter(telemetry.scalars)) == 2
     recorder.flush()
     recorder.flush()
     assert list(telemetry.scalars) == [2, 4]
+
+
+def test_what_went_wrong_with_a_record_is_told_at_the_next():
+    _, recorder = make()
+    recorder.put(record(2, [1.0, float("nan")]))
+    with pytest.raises(Diverged, match="at step 2"):
+        recorder.put(record(4, [5.0, 5.0]))
 
 
 def test_measurements_are_means_and_states_are_last_values():

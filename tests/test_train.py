@@ -51,14 +51,14 @@ def test_grids_come_by_images_seen_also_across_a_resume(tmp_path):
 
 
 def test_a_signal_at_any_moment_of_a_step_is_answered_by_a_saved_state(tmp_path, monkeypatch):
-    original = telemetry.Telemetry.write_scalars
+    original = train.Recorder.put
 
-    def interrupted(self, step, scalars):
-        if step == 2:  # written while step 4 is under way, after the loop has looked for signals
+    def interrupted(self, record):
+        if record.step == 4:  # after the loop has looked for signals
             os.kill(os.getpid(), signal.SIGTERM)
-        original(self, step, scalars)
+        original(self, record)
 
-    monkeypatch.setattr(telemetry.Telemetry, "write_scalars", interrupted)
+    monkeypatch.setattr(train.Recorder, "put", interrupted)
     config = array_config(tmp_path / "x.npy", noise(), train__num_steps=50)
     with pytest.raises(Stopped, match="saved at step 5"):
         train.train(config, tmp_path / "run")
