@@ -1,9 +1,9 @@
 """How good and how varied a checkpoint's samples are: a report with all that defines it."""
 
+import functools
 import hashlib
 import json
 import statistics
-import sys
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -25,7 +25,6 @@ from began_jax.metrics import (
 from began_jax.metrics.networks import FeatureNetwork
 from began_jax.train_state import TrainState
 
-_BLOCK = 64  # images
 # So many features are kept for the distances that compare them one by one.
 _MOST_KEPT = 10_000
 _SUBSET = 1000  # features, of the kernel distance
@@ -162,18 +161,13 @@ def _features(
     network: FeatureNetwork, blocks: Iterable[np.ndarray], num: int, label: str
 ) -> Features:
     """Looks at `num` images, uint8 (B, H, W, C) a block, once."""
-    apply = jax.jit(network.apply)
+    apply = functools.partial(jax.jit(network.apply), network.params)
     moments: frechet.Moments | None = None
     kept: list[np.ndarray] = []
     logits: list[np.ndarray] = []
-    with tqdm(total=num, desc=label, unit=" images", disable=not sys.stderr.isatty()) as bar:
+    with tqdm(total=num, desc=label, unit=" images", disable=None) as bar:
         for block in blocks:
-            filled = np.concatenate([block, np.repeat(block[:1], _BLOCK - len(block), axis=0)])
-            features, of_classes = (
-                None if out is None else np.asarray(out)[: len(block)]
-                for out in apply(network.params, filled)
-            )
-            assert features is not None
+            features, of_classes = generate.by_blocks(apply, block)
             if moments is None:
                 moments = frechet.empty(features.shape[1])
             moments = frechet.add(moments, features)
@@ -227,8 +221,8 @@ def _reference(network: FeatureNetwork, images: np.ndarray) -> tuple[Features, s
 
 
 def _blocks(images: np.ndarray) -> Iterator[np.ndarray]:
-    for first in range(0, len(images), _BLOCK):
-        yield images[first : first + _BLOCK]
+    for first in range(0, len(images), generate.BLOCK):
+        yield images[first : first + generate.BLOCK]
 
 
 def _reconstruction_error(config: Config, state: TrainState, images: np.ndarray) -> float:

@@ -1,7 +1,8 @@
 """Images out of a train state: samples from latents, reconstructions of images."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -9,13 +10,13 @@ from jax import Array
 from jax import numpy as jnp
 
 from began_jax import models, pixels, randomness
-from began_jax.config import Config
+from began_jax.config import Config, ModelConfig
 from began_jax.randomness import Purpose
 from began_jax.train_state import TrainState
 
-# Images are made in blocks of this size whatever their number, so that rounding, which depends on
-# the size of a batch, is the same for a sample wherever it is asked for.
-_BLOCK = 64
+# Images go through the networks in blocks of this size whatever their number: one program, and a
+# sample's rounding, which depends on the size of a batch, is the same wherever it is asked for.
+BLOCK = 64
 
 
 def samples(
@@ -26,27 +27,14 @@ def samples(
     Yields uint8 (up to 64, R, R, C), by G's moving average, where the run keeps one and `average`
     asks for it, else by G itself.
     """
-    params = state.sampling_generator if average else state.generator
-    carry = models.carry_at(config.model, state.step)
-
-    @jax.jit
-    def block(params: models.Params, first: Array) -> Array:
-        z = latents(config, seed, first + jnp.arange(_BLOCK))
-        return models.generate(config.model, params, z, carry)
-
-    for first in range(0, num, _BLOCK):
-        yield pixels.to_uint8(np.asarray(block(params, first)))[: num - first]
+    for first in range(0, num, BLOCK):
+        z = latents(config, seed, range(first, min(first + BLOCK, num)))
+        yield from_latents(config, state, z, average=average)
 
 
-def latents(config: Config, seed: int, indices: Array) -> Array:
+def latents(config: Config, seed: int, indices: Sequence[int]) -> np.ndarray:
     """The latents (len(indices), N_z) of the samples with these indices."""
-
-    def one(index: Array) -> Array:
-        return models.sample_latents(
-            config.model, randomness.key(seed, Purpose.GENERATION, index), 1
-        )[0]
-
-    return jax.vmap(one)(indices)
+    return by_blocks(functools.partial(_latents, config.model, np.uint32(seed)), np.array(indices))
 
 
 def from_latents(
@@ -55,20 +43,25 @@ def from_latents(
     """G of latents (N, N_z): uint8 (N, R, R, C)."""
     params = state.sampling_generator if average else state.generator
     carry = models.carry_at(config.model, state.step)
-    generate = jax.jit(functools.partial(models.generate, config.model))
-    return pixels.to_uint8(
-        np.concatenate([np.asarray(generate(params, part, carry)) for part in _blocks(z)])[: len(z)]
-    )
+    return pixels.to_uint8(by_blocks(lambda part: _generate(config.model, params, part, carry), z))
 
 
 def reconstructed(config: Config, state: TrainState, images: np.ndarray) -> np.ndarray:
     """D(x) of uint8 images (N, R, R, C): uint8 (N, R, R, C)."""
-    reconstruct = jax.jit(functools.partial(reconstructions, config))
-    return pixels.to_uint8(
-        np.concatenate([np.asarray(reconstruct(state, part)) for part in _blocks(images)])[
-            : len(images)
-        ]
-    )
+    return pixels.to_uint8(by_blocks(functools.partial(_reconstruct, config, state), images))
+
+
+def by_blocks(function: Callable[[np.ndarray], Any], rows: np.ndarray) -> Any:
+    """A function's results for N ≥ 1 rows, a tree of arrays (N, ...), computed 64 rows at a time.
+
+    The last block is filled up with copies of its first row, whose results are dropped.
+    """
+    results = []
+    for first in range(0, len(rows), BLOCK):
+        part = rows[first : first + BLOCK]
+        filled = np.concatenate([part, np.repeat(part[:1], BLOCK - len(part), axis=0)])
+        results.append(jax.device_get(function(filled)))
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(rows)], *results)
 
 
 def interpolate(a: np.ndarray, b: np.ndarray, num: int, *, spherical: bool = False) -> np.ndarray:
@@ -88,13 +81,6 @@ def interpolate(a: np.ndarray, b: np.ndarray, num: int, *, spherical: bool = Fal
         np.sin((1 - t) * angle) * a / length_a + np.sin(t * angle) * b / length_b
     ) / np.sin(angle)
     return ((1 - t) * length_a + t * length_b) * direction
-
-
-def _blocks(rows: np.ndarray) -> Iterator[np.ndarray]:
-    """Blocks of 64 rows, the last filled up with its first row: one compilation."""
-    for first in range(0, len(rows), _BLOCK):
-        part = rows[first : first + _BLOCK]
-        yield np.concatenate([part, np.repeat(part[:1], _BLOCK - len(part), axis=0)])
 
 
 def fixed_samples(config: Config, state: TrainState) -> tuple[Array, Array]:
@@ -120,3 +106,17 @@ def spread(images: Array) -> Array:
     """How far images (N, H, W, C) differ from one another: √(mean over pixels of the variance
     over the N images), in the unit of the pixels; 0 when all are the same."""
     return jnp.sqrt(jnp.mean(jnp.var(images, axis=0)))
+
+
+def _sample_latents(config: ModelConfig, seed: Array, indices: Array) -> Array:
+    def one(index: Array) -> Array:
+        key = randomness.key(seed, Purpose.GENERATION, index)
+        return models.sample_latents(config, key, 1)[0]
+
+    return jax.vmap(one)(indices)
+
+
+# Once a config, so that other seeds and checkpoints compile nothing.
+_latents = jax.jit(_sample_latents, static_argnums=0)
+_generate = jax.jit(models.generate, static_argnums=0)
+_reconstruct = jax.jit(reconstructions, static_argnums=0)

@@ -10,7 +10,7 @@ from jax import Array
 from jax import numpy as jnp
 from tqdm import tqdm
 
-from began_jax import models, pixels, randomness
+from began_jax import generate, models, pixels, randomness
 from began_jax.config import Config
 from began_jax.randomness import Purpose
 from began_jax.train_state import TrainState
@@ -73,11 +73,9 @@ def invert(
     residuals = search.best_residuals.reshape(restarts, -1)
     best = jnp.argmin(residuals, axis=0)
     rows = jnp.arange(len(images))
-    found = search.best_z.reshape(restarts, len(images), -1)[best, rows]
-    fakes = jax.jit(functools.partial(models.generate, config.model))(params, found, carry)
-    return Inversion(
-        np.asarray(found), pixels.to_uint8(np.asarray(fakes)), np.asarray(residuals[best, rows])
-    )
+    found = np.asarray(search.best_z.reshape(restarts, len(images), -1)[best, rows])
+    fakes = generate.from_latents(config, state, found, average=average)
+    return Inversion(found, fakes, np.asarray(residuals[best, rows]))
 
 
 def _update(

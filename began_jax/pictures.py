@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jax import numpy as jnp
 from PIL import Image, ImageDraw
 
 from began_jax import config as config_lib
@@ -96,7 +95,7 @@ def interpolate(
     out = _png(out or workdir / "interpolate" / f"{int(state.step):08d}-{between}.png")
     ends: list[np.ndarray] = []
     if between == "latents":
-        z = np.asarray(generate.latents(config, seed, jnp.arange(2 * num)))
+        z = generate.latents(config, seed, range(2 * num))
         a, b = z[:num], z[num:]
     else:
         x = _images(config, images, 2 * num if between == "images" else num)
