@@ -3,6 +3,7 @@
 import logging as stdlib_logging
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -29,18 +30,18 @@ _MODE = flags.DEFINE_enum(
     "mode", "train", list(_MODES), "; ".join(f"{name}: {text}" for name, text in _MODES.items())
 )
 _STEP = flags.DEFINE_integer("step", None, "The checkpoint to read; default: the newest.")
-_OUT = flags.DEFINE_string("out", None, "Where a picture goes; default: below --workdir.")
+flags.DEFINE_string("out", None, "Where a picture goes; default: below --workdir.")
 _NUM = flags.DEFINE_integer("num", None, "How many images or rows.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the latents.", lower_bound=0, upper_bound=2**32 - 1)
-_IMAGES = flags.DEFINE_string(
+flags.DEFINE_string(
     "images", None, "A folder, zip, .npy, or files with commas; default: the run's data."
 )
 _AVERAGE = flags.DEFINE_bool("average", True, "G's moving average; --noaverage: G itself.")
-_BETWEEN = flags.DEFINE_enum(
+flags.DEFINE_enum(
     "between", "latents", ["latents", "images", "mirror"], "What interpolate goes between."
 )
-_SPHERICAL = flags.DEFINE_bool("spherical", False, "Interpolates along great circles.")
-_COLUMNS = flags.DEFINE_integer("columns", 9, "Of an interpolation.", lower_bound=2)
+flags.DEFINE_bool("spherical", False, "Interpolates along great circles.")
+flags.DEFINE_integer("columns", 9, "Of an interpolation.", lower_bound=2)
 _NETWORK = flags.DEFINE_enum(
     "network", None, config_lib.NETWORKS, "Evaluates in it; default: the run's config.eval.network."
 )
@@ -92,7 +93,7 @@ def _config() -> config_lib.Config:
     return config_lib.parse(_CONFIG.value.to_dict())
 
 
-# What each mode takes besides --workdir.
+# What each mode takes besides --workdir; the arguments of the functions in `pictures`.
 _FLAGS = {
     "train": {"config", "dry_run"},
     "fingerprint": {"step"},
@@ -125,45 +126,25 @@ def _from_checkpoint() -> None:
     from began_jax import checkpoints, pictures, restoring, runtime
 
     runtime.configure()
-    workdir, step, seed = Path(_WORKDIR.value), _STEP.value, _SEED.value
-    out = Path(_OUT.value) if _OUT.value else None
-    average, images = _AVERAGE.value, _IMAGES.value
-    if _MODE.value == "fingerprint":
-        _, state = restoring.restore(workdir, step)
+    workdir, mode = Path(_WORKDIR.value), _MODE.value
+    if mode == "fingerprint":
+        _, state = restoring.restore(workdir, _STEP.value)
         print(f"step {int(state.step)} sha256 {checkpoints.fingerprint(state)}")
-        return
-    if _MODE.value == "evaluate":
+    elif mode == "evaluate":
         _evaluate(workdir)
-        return
-    if _MODE.value == "sample":
-        written = pictures.sample(
-            workdir, out, step=step, num=_NUM.value or 64, seed=seed, average=average
-        )
-    elif _MODE.value == "reconstruct":
-        num = _NUM.value or 32
-        written = pictures.reconstruct(workdir, out, step=step, images=images, num=num)
-    elif _MODE.value == "invert":
-        num = _NUM.value or 16
-        written = pictures.invert(
-            workdir, out, step=step, images=images, num=num, seed=seed, average=average
-        )
-    elif _MODE.value == "interpolate":
-        written = pictures.interpolate(
-            workdir,
-            out,
-            step=step,
-            between=_BETWEEN.value,
-            images=images,
-            num=_NUM.value or 8,
-            columns=_COLUMNS.value,
-            seed=seed,
-            spherical=_SPHERICAL.value,
-            average=average,
-        )
     else:
-        num = _NUM.value or 8
-        written = pictures.timeline(workdir, out, num=num, seed=seed, average=average)
-    print(written)
+        make: dict[str, Callable[..., Path]] = {
+            "sample": pictures.sample,
+            "reconstruct": pictures.reconstruct,
+            "invert": pictures.invert,
+            "interpolate": pictures.interpolate,
+            "timeline": pictures.timeline,
+        }
+        values = {name: flags.FLAGS[name].value for name in _FLAGS[mode]}
+        given = {name: value for name, value in values.items() if value is not None}
+        if "out" in given:
+            given["out"] = Path(given["out"])
+        print(make[mode](workdir, **given))
 
 
 def _evaluate(workdir: Path) -> None:

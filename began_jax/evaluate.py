@@ -201,14 +201,7 @@ def _reference(network: FeatureNetwork, images: np.ndarray) -> tuple[Features, s
     if not path.exists():
         found = _features(network, _blocks(images), len(images), "reference")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with files.replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez(
-                file,
-                count=found.moments.count,
-                mean=found.moments.mean,
-                scatter=found.moments.scatter,
-                kept=found.kept,
-            )
+        files.write_npz(path, **found.moments._asdict(), kept=found.kept)
     try:
         with path.open("rb") as stored, np.load(stored, allow_pickle=False) as saved:
             moments = frechet.Moments(int(saved["count"]), saved["mean"], saved["scatter"])

@@ -6,6 +6,9 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from began_jax import errors
 
@@ -46,6 +49,13 @@ def exclusive(directory: Path) -> Iterator[None]:
         except BlockingIOError:
             raise errors.UserError(f"{directory}: another process is working in it") from None
         yield
+
+
+def write_npz(path: Path, **arrays: Any) -> None:
+    """Writes arrays by name as an .npz through a temporary name."""
+    # Through an open file, as np.savez appends .npz to a name that lacks it.
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -21,7 +21,13 @@ _LINE = 12  # pixels, of Pillow's own font
 
 
 def sample(
-    workdir: Path, out: Path | None, *, step: int | None, num: int, seed: int, average: bool
+    workdir: Path,
+    out: Path | None = None,
+    *,
+    step: int | None = None,
+    num: int = 64,
+    seed: int,
+    average: bool,
 ) -> Path:
     """`num` samples as one grid (out ends in .png), one array (.npy) or a folder of PNGs."""
     config, state = restoring.restore(workdir, step)
@@ -41,7 +47,12 @@ def sample(
 
 
 def reconstruct(
-    workdir: Path, out: Path | None, *, step: int | None, images: str | None, num: int
+    workdir: Path,
+    out: Path | None = None,
+    *,
+    step: int | None = None,
+    images: str | None = None,
+    num: int = 32,
 ) -> Path:
     """D(x) beside x: pairs of columns; of given images or the run's own."""
     config, state = restoring.restore(workdir, step)
@@ -53,11 +64,11 @@ def reconstruct(
 
 def invert(
     workdir: Path,
-    out: Path | None,
+    out: Path | None = None,
     *,
-    step: int | None,
-    images: str | None,
-    num: int,
+    step: int | None = None,
+    images: str | None = None,
+    num: int = 16,
     seed: int,
     average: bool,
 ) -> Path:
@@ -67,8 +78,7 @@ def invert(
     out = _png(out or workdir / "invert" / f"{int(state.step):08d}.png")
     found = inversion.invert(config, state, x, seed=seed, average=average)
     _save_rows(out, [x, found.images])
-    with files.replacing(out.with_suffix(".npz")) as temporary, temporary.open("wb") as file:
-        np.savez(file, z=found.z, residuals=found.residuals)
+    files.write_npz(out.with_suffix(".npz"), z=found.z, residuals=found.residuals)
     for i, residual in enumerate(found.residuals):
         print(f"image {i}: mean |x - G(z)| = {residual:.4f}")
     return out
@@ -76,12 +86,12 @@ def invert(
 
 def interpolate(
     workdir: Path,
-    out: Path | None,
+    out: Path | None = None,
     *,
-    step: int | None,
+    step: int | None = None,
     between: str,
-    images: str | None,
-    num: int,
+    images: str | None = None,
+    num: int = 8,
     columns: int,
     seed: int,
     spherical: bool,
@@ -99,7 +109,8 @@ def interpolate(
         a, b = z[:num], z[num:]
     else:
         x = _images(config, images, 2 * num if between == "images" else num)
-        x = np.concatenate([x[0::2], x[1::2]]) if between == "images" else _with_mirrored(x)
+        pairs = [x[0::2], x[1::2]] if between == "images" else [x, x[:, :, ::-1]]
+        x = np.concatenate(pairs)
         if len(x) < 2:
             raise errors.UserError(f"--images={images}: two images or more are needed")
         x = x[: len(x) // 2 * 2]
@@ -111,11 +122,13 @@ def interpolate(
     rows = shown.reshape(len(z), columns, *shown.shape[1:])
     if ends:
         rows = np.concatenate([ends[0][:, None], rows, ends[1][:, None]], axis=1)
-    grids.save_png(out, _table(rows))
+    grids.save_png(out, grids.table(rows))
     return out
 
 
-def timeline(workdir: Path, out: Path | None, *, num: int, seed: int, average: bool) -> Path:
+def timeline(
+    workdir: Path, out: Path | None = None, *, num: int = 8, seed: int, average: bool
+) -> Path:
     """A column for each checkpoint: the same latents' samples, and what the run measured there.
 
     Beside the PNG stands an animation of the columns, a WebP.
@@ -130,9 +143,11 @@ def timeline(workdir: Path, out: Path | None, *, num: int, seed: int, average: b
         captions.append(_caption(step, records))
     if not columns:
         raise errors.UserError(f"{workdir}: no checkpoint is there")
-    grids.save_png(out, _captioned(np.stack(columns, axis=1), captions))
+    size = columns[0].shape[2]
+    whole = _captioned(grids.table(np.stack(columns, axis=1)), size, captions)
+    grids.save_png(out, np.asarray(whole))
     frames = [
-        Image.fromarray(_captioned_grid(column, caption))
+        _captioned(grids.grid(column), size, [caption])
         for column, caption in zip(columns, captions, strict=True)
     ]
     with files.replacing(out.with_suffix(".webp")) as temporary:
@@ -186,10 +201,6 @@ def _source(config: Config, source: str, path: str) -> config_lib.DataConfig:
     return dataclasses.replace(config.data, source=source, path=path, name="")
 
 
-def _with_mirrored(images: np.ndarray) -> np.ndarray:
-    return np.concatenate([images, images[:, :, ::-1]])
-
-
 def _png(path: Path) -> Path:
     if path.suffix != ".png":
         raise errors.UserError(f"--out={path}: a .png is needed")
@@ -214,34 +225,19 @@ def _save_rows(path: Path, columns: Sequence[np.ndarray]) -> None:
     grids.save_png(path, grids.grid(groups))
 
 
-def _table(images: np.ndarray) -> np.ndarray:
-    """(rows, columns, H, W, C) as one picture."""
-    rows, columns, height, width, channels = images.shape
-    return images.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, channels)
-
-
-def _captioned(images: np.ndarray, captions: Sequence[str]) -> np.ndarray:
-    """A picture of (rows, columns, H, W, C) with a text under each column: (H', W', 3)."""
-    factor = -(-_SMALLEST_CELL // images.shape[3])
-    picture = _table(images).repeat(factor, axis=0).repeat(factor, axis=1)
-    width = images.shape[3] * factor
-    return _with_text(picture, [(i * width, text) for i, text in enumerate(captions)])
-
-
-def _captioned_grid(images: np.ndarray, caption: str) -> np.ndarray:
-    factor = -(-_SMALLEST_CELL // images.shape[2])
-    picture = grids.grid(images).repeat(factor, axis=0).repeat(factor, axis=1)
-    return _with_text(picture, [(0, caption)])
-
-
-def _with_text(picture: np.ndarray, texts: Sequence[tuple[int, str]]) -> np.ndarray:
-    height, width, channels = picture.shape
-    canvas = Image.new("RGB", (width, height + _CAPTION_LINES * _LINE + 4), "white")
-    canvas.paste(Image.fromarray(picture[..., 0] if channels == 1 else picture), (0, 0))
+def _captioned(picture: np.ndarray, size: int, captions: Sequence[str]) -> Image.Image:
+    """A picture of images of `size` pixels with texts under its first columns, an RGB image."""
+    factor = -(-_SMALLEST_CELL // size)
+    enlarged = decoding.to_image(picture.repeat(factor, axis=0).repeat(factor, axis=1))
+    canvas = Image.new(
+        "RGB", (enlarged.width, enlarged.height + _CAPTION_LINES * _LINE + 4), "white"
+    )
+    canvas.paste(enlarged, (0, 0))
     draw = ImageDraw.Draw(canvas)
-    for left, text in texts:
-        draw.multiline_text((left + 2, height + 1), text, fill="black", spacing=1, font_size=10)
-    return np.asarray(canvas)
+    for i, text in enumerate(captions):
+        place = (i * size * factor + 2, enlarged.height + 1)
+        draw.multiline_text(place, text, fill="black", spacing=1, font_size=10)
+    return canvas
 
 
 def _caption(step: int, records: Sequence[dict[str, Any]]) -> str:

@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from began_jax import files
 from benchmarks import flops
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -95,9 +96,8 @@ def main() -> None:
                 result = _compare(task, arguments)
                 _print(result)
                 report["results"].append(result)
-                temporary = arguments.out.with_suffix(".tmp")
-                temporary.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
-                os.replace(temporary, arguments.out)
+                text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
+                files.write_text(arguments.out, text)
     first = report["results"][0]
     ours = first["contenders"][_OURS]
     print(f"\n{_OURS}, {_shape(first)}:")

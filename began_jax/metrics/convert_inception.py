@@ -68,9 +68,7 @@ def convert(source: Path, target: Path) -> str:
         problem = errors.one_line(error)
         raise errors.UserError(f"{source}: {problem}; FID's weights are needed") from error
     try:
-        # Through an open file, as np.savez appends .npz to a name that lacks it.
-        with files.replacing(target) as temporary, temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
+        files.write_npz(target, **arrays)
     except OSError as error:
         raise errors.UserError(f"{target}: {error.strerror or error}") from error
     return sha256
