@@ -36,13 +36,12 @@ def resolve(config: Config) -> Config:
     if form == "auto":
         wide = config.model.n >= _WINOGRAD_WIDTH and config.model.dtype == "float32"
         form = "winograd" if wide and on_cpu and _has_onednn() else "phases"
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, conv=form))
+    return _with_form(config, form)
 
 
 def for_one_pass(config: Config) -> Config:
     """The config for a program without gradients: "winograd" is slow without its options."""
-    form = "phases" if config.model.conv in ("auto", "winograd") else config.model.conv
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, conv=form))
+    return _with_form(config, "plain" if config.model.conv == "plain" else "phases")
 
 
 def compiler_options(config: ModelConfig) -> dict[str, bool | str]:
@@ -91,6 +90,10 @@ def resolve_dispatch(config: Config, *, resident: bool) -> Config:
         common = math.gcd(t.log_every_steps, t.checkpoint_every_steps)
         num = max(num for num in range(1, _MOST_STEPS + 1) if common % num == 0)
     return dataclasses.replace(config, train=dataclasses.replace(t, steps_per_dispatch=num))
+
+
+def _with_form(config: Config, form: str) -> Config:
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, conv=form))
 
 
 def _has_onednn() -> bool:

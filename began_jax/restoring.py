@@ -28,7 +28,7 @@ def restore(workdir: Path, step: int | None) -> tuple[Config, TrainState]:
       UserError: no run, no checkpoint, or none of this step.
     """
     loaded = load_config(workdir)
-    target = _target(loaded)
+    target = sharding.abstract_state(loaded, sharding.make_mesh(1, jax.devices()[:1]))
     with checkpoints.Checkpoints(workdir / "checkpoints") as saved:
         return loaded, saved.restore(target, step)
 
@@ -37,7 +37,3 @@ def steps(workdir: Path) -> list[int]:
     """The steps of the run's checkpoints, ascending."""
     with checkpoints.Checkpoints(workdir / "checkpoints") as saved:
         return saved.steps()
-
-
-def _target(loaded: Config) -> TrainState:
-    return sharding.abstract_state(loaded, sharding.make_mesh(1, jax.devices()[:1]))

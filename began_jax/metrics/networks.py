@@ -16,6 +16,7 @@ import numpy as np
 from jax import Array
 
 from began_jax import errors
+from began_jax.config import NETWORKS
 from began_jax.metrics import efficientnet_lite0, inception, random_conv
 
 Params = Any
@@ -35,7 +36,6 @@ _FROM_FILES: dict[str, tuple[ModuleType, str]] = {
         "(github.com/toshas/torch-fidelity, release v0.2.0)",
     ),
 }
-NAMES = (*_FROM_FILES, "random_conv")
 # What cannot be read as an .npz ends in one of these.
 _DAMAGED = (ValueError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
@@ -54,7 +54,7 @@ class FeatureNetwork(NamedTuple):
 
 
 def load(name: str, path: Path | None) -> FeatureNetwork:
-    """The network `name`, one of `NAMES`, with the weights in `path`; random_conv has no file.
+    """The network `name`, of `config.NETWORKS`, with the weights in `path`; random_conv has none.
 
     Raises:
       UserError: one line: no such network, or a file that is missing or has another layout.
@@ -65,7 +65,7 @@ def load(name: str, path: Path | None) -> FeatureNetwork:
         kernels = random_conv.params()
         return FeatureNetwork(name, random_conv.sha256(kernels), kernels, random_conv.apply)
     if name not in _FROM_FILES:
-        raise errors.UserError(f"config.eval.network = {name!r}: one of {NAMES} is needed")
+        raise errors.UserError(f"config.eval.network = {name!r}: one of {NETWORKS} is needed")
     network, needed = _FROM_FILES[name]
     need = f"config.eval.network = {name!r} needs {needed}"
     if path is None:
