@@ -155,16 +155,15 @@ def _evaluate(workdir: Path) -> None:
     weights = _WEIGHTS.value or (defaults.weights if _NETWORK.value is None else "")
     network = networks.load(_NETWORK.value or defaults.network, Path(weights) if weights else None)
     steps = restoring.steps(workdir) if _EVERY_CHECKPOINT.value else [_STEP.value]
-    for step in steps:
-        written = evaluate.evaluate(
-            workdir,
-            step=step,
-            network=network,
-            num=_NUM.value or defaults.num_samples,
-            seed=_SEED.value,
-            num_seeds=_NUM_SEEDS.value or defaults.num_seeds,
-            average=_AVERAGE.value,
-        )
+    for written in evaluate.evaluate(
+        workdir,
+        steps=steps,
+        network=network,
+        num=_NUM.value or defaults.num_samples,
+        seed=_SEED.value,
+        num_seeds=_NUM_SEEDS.value or defaults.num_seeds,
+        average=_AVERAGE.value,
+    ):
         print(written)
         print(evaluate.summary(written))
 

@@ -5,7 +5,7 @@ import hashlib
 import json
 import statistics
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,22 +43,23 @@ class Features(NamedTuple):
 def evaluate(
     workdir: Path,
     *,
-    step: int | None,
+    steps: Sequence[int | None],
     network: FeatureNetwork,
     num: int,
     seed: int,
     num_seeds: int,
     average: bool,
-) -> Path:
+) -> Iterator[Path]:
     """Compares `num` samples of each of `num_seeds` seeds with as many images of the run's data.
 
     A report's metrics are means over the seeds with their standard deviation. Where the data has
-    fewer images than `num`, all of them are the reference.
+    fewer images than `num`, all of them are the reference. Yields each step's report (None: of the
+    newest that can be read).
 
     Raises:
       UserError: no such checkpoint, too few samples, or a reference that cannot be read.
     """
-    config, state = restoring.restore(workdir, step)
+    config = restoring.load_config(workdir)
     images = data.load(
         config.data, resolution=config.model.resolution, channels=config.model.channels
     )
@@ -70,34 +71,39 @@ def evaluate(
     real = images[:num]
     reference, reference_key = _reference(network, real)
     seeds = range(seed, seed + num_seeds)
-    by_seed = [
-        _compare(config, state, network, reference, num, one, average=average) for one in seeds
-    ]
-    metrics = {name: _mean_and_spread([one[name] for one in by_seed]) for name in by_seed[0]}
-    report = {
-        "step": int(state.step),
-        "images": int(state.step) * config.train.batch_size,
+    of_all_steps = {
         "num_samples": num,
         "num_reference": len(real),
         "seeds": list(seeds),
-        "generator": "average" if average and state.generator_average is not None else "raw",
         "network": network.name,
         "network_sha256": network.sha256,
         "reference": reference_key,
         "commit": telemetry.commit(),
-        "metrics": metrics,
-        "reconstruction_error": _reconstruction_error(config, state, real[:_PAIRS]),
         "ms_ssim_of_data": _ms_ssim(real[: 2 * _PAIRS], seed),
     }
     folder = workdir / "eval" / network.name
-    folder.mkdir(parents=True, exist_ok=True)
-    out = folder / f"{int(state.step):08d}.json"
-    files.write_text(out, json.dumps(report, indent=2) + "\n")
-    _write_table(folder)
-    telemetry.write_evaluation(
-        workdir, int(state.step), {name: of["mean"] for name, of in metrics.items()}
-    )
-    return out
+    for wanted in steps:
+        _, state = restoring.restore(workdir, wanted)
+        by_seed = [
+            _compare(config, state, network, reference, num, one, average=average) for one in seeds
+        ]
+        metrics = {name: _mean_and_spread([one[name] for one in by_seed]) for name in by_seed[0]}
+        step = int(state.step)
+        report = {
+            "step": step,
+            "images": step * config.train.batch_size,
+            "generator": "average" if average and state.generator_average is not None else "raw",
+            **of_all_steps,
+            "reconstruction_error": _reconstruction_error(config, state, real[:_PAIRS]),
+            "metrics": metrics,
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        out = folder / f"{step:08d}.json"
+        files.write_text(out, json.dumps(report, indent=2) + "\n")
+        _write_table(folder)
+        means = {name: of["mean"] for name, of in metrics.items()}
+        telemetry.write_evaluation(workdir, step, means)
+        yield out
 
 
 def _write_table(folder: Path) -> None:

@@ -40,8 +40,8 @@ def small_sets(monkeypatch):
 
 
 def report(workdir, **options):
-    options = {"step": None, "num": NUM, "seed": 0, "num_seeds": 2, "average": True, **options}
-    path = evaluate.evaluate(workdir, network=NETWORK, **options)
+    options = {"steps": [None], "num": NUM, "seed": 0, "num_seeds": 2, "average": True, **options}
+    (path,) = evaluate.evaluate(workdir, network=NETWORK, **options)
     return path, json.loads(path.read_text())
 
 
