@@ -109,14 +109,12 @@ def interpolate(
         a, b = z[:num], z[num:]
     else:
         x = _images(config, images, 2 * num if between == "images" else num)
-        pairs = [x[0::2], x[1::2]] if between == "images" else [x, x[:, :, ::-1]]
-        x = np.concatenate(pairs)
-        if len(x) < 2:
+        if between == "images" and len(x) < 2:
             raise errors.UserError(f"--images={images}: two images or more are needed")
-        x = x[: len(x) // 2 * 2]
-        found = inversion.invert(config, state, x, seed=seed, average=average)
+        even = x[: len(x) // 2 * 2]  # the last of an odd number has no partner
+        ends = [even[0::2], even[1::2]] if between == "images" else [x, x[:, :, ::-1]]
+        found = inversion.invert(config, state, np.concatenate(ends), seed=seed, average=average)
         a, b = np.split(found.z, 2)
-        ends = np.split(x, 2)
     z = generate.interpolate(a, b, columns, spherical=spherical)
     shown = generate.from_latents(config, state, z.reshape(-1, z.shape[-1]), average=average)
     rows = shown.reshape(len(z), columns, *shown.shape[1:])

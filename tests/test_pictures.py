@@ -103,6 +103,22 @@ def test_an_interpolation_has_its_ends(run, tmp_path, between):
         np.testing.assert_array_equal(picture[:R, -R:], images[0][:, ::-1])
 
 
+def test_the_last_of_an_odd_number_of_images_is_left_out(run, tmp_path):
+    workdir, images = run
+    np.save(tmp_path / "three.npy", images[:3])
+    options = {"num": 2, "columns": 2, "spherical": False, **OPTIONS}
+    given = {"between": "images", "images": str(tmp_path / "three.npy")}
+    picture = read(pictures.interpolate(workdir, tmp_path / "i.png", **given, **options))
+    assert picture.shape == (R, 4 * R, 3)
+    np.testing.assert_array_equal(picture[:, :R], images[0])
+    np.testing.assert_array_equal(picture[:, -R:], images[1])
+
+    np.save(tmp_path / "one.npy", images[:1])
+    given["images"] = str(tmp_path / "one.npy")
+    with pytest.raises(errors.UserError, match="two images or more are needed"):
+        pictures.interpolate(workdir, None, **given, **options)
+
+
 def test_the_timeline_has_a_column_and_a_frame_for_each_checkpoint(run, tmp_path):
     workdir, _ = run
     out = pictures.timeline(workdir, tmp_path / "t.png", num=2, seed=0, average=True)
