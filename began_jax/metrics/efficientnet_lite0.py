@@ -10,6 +10,7 @@ The .npz holds for each convolution a `/kernel` (height, width, in, out), depthw
 with a kernel (1280, 1000) and a bias, and the integers `block_strides` (16,).
 """
 
+import itertools
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ Params = dict[str, Array]
 
 _SIDE = 224  # pixels, of the images that it was trained on
 _STEM, _HEAD, _CLASSES = 32, 1280, 1000
+_PRECISION = jax.lax.Precision.HIGHEST  # an accelerator's default is coarser than float32
 # Of each stage: the kernel's side, the first block's stride, the expansion, channels out, blocks.
 _STAGES = (
     (3, 1, 1, 16, 1),
@@ -93,30 +95,52 @@ def apply(params: Params, images: Array) -> tuple[Array, Array]:
 
 def forward(params: Params, x: Array) -> tuple[Array, Array]:
     """Features (B, 1280) and logits (B, 1000) of float images (B, H, W, 3) in about [−1, 1]."""
-    x = jax.nn.relu6(_conv(params, "stem", x, stride=2))
+    x = jax.nn.relu6(_stem(params, x))
     for b in _BLOCKS:
         y = x
         if f"{b.name}/expand/kernel" in params:
-            y = jax.nn.relu6(_conv(params, f"{b.name}/expand", y))
-        y = jax.nn.relu6(
-            _conv(params, f"{b.name}/depthwise", y, stride=b.stride, groups=b.num_wide)
-        )
-        y = _conv(params, f"{b.name}/project", y)
+            y = jax.nn.relu6(_pointwise(params, f"{b.name}/expand", y))
+        y = jax.nn.relu6(_depthwise(params, f"{b.name}/depthwise", y, b.stride))
+        y = _pointwise(params, f"{b.name}/project", y)
         x = x + y if b.stride == 1 and b.num_in == b.num_out else y
-    features = jax.nn.relu6(_conv(params, "head", x)).mean((1, 2))
-    # Here and below: what accelerators take by default is coarser than float32.
-    logits = jnp.matmul(features, params["fc/kernel"], precision=jax.lax.Precision.HIGHEST)
-    return features, logits + params["fc/bias"]
+    features = jax.nn.relu6(_pointwise(params, "head", x)).mean((1, 2))
+    return features, _dense(features, params["fc/kernel"], params["fc/bias"])
 
 
-def _conv(params: Params, name: str, x: Array, *, stride: int = 1, groups: int = 1) -> Array:
+def _stem(params: Params, x: Array) -> Array:
     y = jax.lax.conv_general_dilated(
         x,
-        params[f"{name}/kernel"],
-        (stride, stride),
+        params["stem/kernel"],
+        (2, 2),
         "SAME",
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=groups,
-        precision=jax.lax.Precision.HIGHEST,
+        precision=_PRECISION,
     )
-    return y + params[f"{name}/bias"]
+    return y + params["stem/bias"]
+
+
+def _pointwise(params: Params, name: str, x: Array) -> Array:
+    """A 1×1 convolution, which XLA:CPU computes at half the speed of this product."""
+    return _dense(x, params[f"{name}/kernel"][0, 0], params[f"{name}/bias"])
+
+
+def _depthwise(params: Params, name: str, x: Array, stride: int) -> Array:
+    """A depthwise convolution as a sum of shifted maps: ten times faster on XLA:CPU."""
+    kernel, bias = params[f"{name}/kernel"], params[f"{name}/bias"]
+    side = len(kernel)
+    height, width = (-(-size // stride) for size in x.shape[1:3])
+    padding = [
+        divmod(max((out - 1) * stride + side - size, 0), 2)  # SAME's, the odd one at the end
+        for out, size in zip((height, width), x.shape[1:3], strict=True)
+    ]
+    x = jnp.pad(x, ((0, 0), *((half, half + odd) for half, odd in padding), (0, 0)))
+    y = jnp.zeros(())
+    for i, j in itertools.product(range(side), repeat=2):
+        rows = slice(i, i + (height - 1) * stride + 1, stride)
+        columns = slice(j, j + (width - 1) * stride + 1, stride)
+        y = y + kernel[i, j, 0] * x[:, rows, columns]
+    return y + bias
+
+
+def _dense(x: Array, kernel: Array, bias: Array) -> Array:
+    return jnp.matmul(x, kernel, precision=_PRECISION) + bias
