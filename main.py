@@ -151,21 +151,27 @@ def _evaluate(workdir: Path) -> None:
     from began_jax import evaluate, restoring
     from began_jax.metrics import networks
 
+    if _EVERY_CHECKPOINT.value and _STEP.present:
+        raise errors.UserError(f"--step={_STEP.value}: --every_checkpoint takes them all")
     defaults = restoring.load_config(workdir).eval
     weights = _WEIGHTS.value or (defaults.weights if _NETWORK.value is None else "")
     network = networks.load(_NETWORK.value or defaults.network, Path(weights) if weights else None)
     steps = restoring.steps(workdir) if _EVERY_CHECKPOINT.value else [_STEP.value]
-    for written in evaluate.evaluate(
+    reports = []
+    for written, report in evaluate.evaluate(
         workdir,
         steps=steps,
         network=network,
         num=_NUM.value or defaults.num_samples,
-        seed=_SEED.value,
-        num_seeds=_NUM_SEEDS.value or defaults.num_seeds,
+        seeds=range(_SEED.value, _SEED.value + (_NUM_SEEDS.value or defaults.num_seeds)),
         average=_AVERAGE.value,
     ):
         print(written)
-        print(evaluate.summary(written))
+        print(evaluate.summary(report))
+        reports.append(report)
+    if _EVERY_CHECKPOINT.value:
+        for name, value in evaluate.correlations(reports).items():
+            print(f"Spearman's correlation of M_global with {name}: {value:.3f}")
 
 
 def _is_for_users(record: stdlib_logging.LogRecord) -> bool:

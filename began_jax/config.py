@@ -45,6 +45,8 @@ _FREE_ON_RESUME = (
     "eval.weights",
     "eval.num_samples",
     "eval.num_seeds",
+    "eval.every_steps",
+    "eval.samples_in_training",
 )
 
 
@@ -139,6 +141,8 @@ class EvalConfig:
     weights: str
     num_samples: int
     num_seeds: int
+    every_steps: int
+    samples_in_training: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -339,4 +343,10 @@ def _rules(config: Config) -> list[tuple[str, bool, str]]:
         ("eval.network", e.network in NETWORKS, f"one of {NETWORKS}"),
         ("eval.num_samples", e.num_samples >= 1000, "1000 or more"),
         ("eval.num_seeds", e.num_seeds >= 1, "1 or more"),
+        (
+            "eval.every_steps",
+            e.every_steps >= 0 and e.every_steps % max(t.checkpoint_every_steps, 1) == 0,
+            "0 (off) or a multiple of train.checkpoint_every_steps",
+        ),
+        ("eval.samples_in_training", e.samples_in_training >= 1000, "1000 or more"),
     ]

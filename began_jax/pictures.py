@@ -1,7 +1,6 @@
 """The modes that turn a checkpoint into pictures, written under the run's folder or to --out."""
 
 import dataclasses
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -132,7 +131,7 @@ def timeline(
     Beside the PNG stands an animation of the columns, a WebP.
     """
     out = _png(out or workdir / "timeline.png")
-    records = _records(workdir / "metrics.jsonl")
+    records = restoring.records(workdir)
     columns, captions = [], []
     for step in restoring.steps(workdir):
         config, state = restoring.restore(workdir, step)
@@ -246,10 +245,3 @@ def _caption(step: int, records: Sequence[dict[str, Any]]) -> str:
     last = past[-1]
     names = {"M": "m_global", "L(x)": "loss_real", "L(G)": "loss_fake", "k": "k"}
     return "\n".join([str(step), *(f"{name} {last[key]:.4f}" for name, key in names.items())])
-
-
-def _records(path: Path) -> list[dict[str, Any]]:
-    try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError) as error:
-        raise errors.UserError(f"{path}: {errors.one_line(error)}") from error

@@ -1,10 +1,12 @@
-"""A run's config and one of its states, from its folder alone and on one device."""
+"""A run's config, states and records, from its folder alone and on one device."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import jax
 
-from began_jax import backends, checkpoints, config, sharding
+from began_jax import backends, checkpoints, config, errors, sharding
 from began_jax.config import Config
 from began_jax.train_state import TrainState
 
@@ -37,3 +39,18 @@ def steps(workdir: Path) -> list[int]:
     """The steps of the run's checkpoints, ascending."""
     with checkpoints.Checkpoints(workdir / "checkpoints") as saved:
         return saved.steps()
+
+
+def records(workdir: Path) -> list[dict[str, Any]]:
+    """What metrics.jsonl holds, by step; nothing where there is none.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    path = workdir / "metrics.jsonl"
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise errors.UserError(f"{path}: {errors.one_line(error)}") from error

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import types
+import uuid
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -51,8 +52,8 @@ class TensorBoardWriter(_import_metric_writers().MetricWriter):  # type: ignore[
         self._writer = tensorboardX.SummaryWriter(
             str(directory),
             purge_step=purge_step,
-            # Else two starts within a second would write to one file, the second over the first.
-            filename_suffix=f".{purge_step}.{os.getpid()}",
+            # Else two writers within a second would write to one file, the second over the first.
+            filename_suffix=f".{uuid.uuid4().hex}",
         )
 
     def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:

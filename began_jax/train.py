@@ -4,6 +4,7 @@ import collections
 import functools
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -70,9 +71,10 @@ def train(config: Config, workdir: Path) -> None:
             start_step = int(state.step)
             if start_step:
                 print(f"{workdir}: goes on from step {start_step}", file=sys.stderr)
+            evaluate = _evaluation(config, workdir, images)
             telemetry.write_provenance(workdir, config, start_step)
             with telemetry.Telemetry(workdir, config, start_step) as records:
-                _loop(config, mesh, images, dataset, data_spread, state, saved, records)
+                _loop(config, mesh, images, dataset, data_spread, state, saved, records, evaluate)
 
 
 def _check_same_config(workdir: Path, config: Config) -> None:
@@ -102,6 +104,7 @@ def _loop(
     state: TrainState,
     saved: checkpoints.Checkpoints,
     records: telemetry.Telemetry,
+    evaluate: Callable[[TrainState], None] | None,
 ) -> None:
     t, at_once = config.train, config.train.steps_per_dispatch
     train_steps = sharding.compile_steps(config, mesh, at_once, dataset)
@@ -149,10 +152,32 @@ def _loop(
                     recorder.flush()  # tells more, if a loss was the first to go
                     raise Diverged(f"a parameter is not finite after step {done}; {CURE}")
                 saved.save(done, state)
+                if evaluate is not None and done % config.eval.every_steps == 0:
+                    recorder.flush()  # the report tells M_global
+                    before = time.monotonic()
+                    evaluate(state)
+                    last_time += time.monotonic() - before
             if stop is not None:
                 recorder.flush()
                 raise signals.Stopped(stop, done)
     recorder.flush()
+
+
+def _evaluation(
+    config: Config, workdir: Path, images: np.ndarray
+) -> Callable[[TrainState], None] | None:
+    """What `eval.every_steps` asks for: it writes a report on a state's samples."""
+    if not config.eval.every_steps:
+        return None
+    from began_jax import evaluate  # here, as it takes a while to import
+
+    comparison = evaluate.in_training(config, images)
+
+    def write(state: TrainState) -> None:
+        m_global = evaluate.recorded_m_global(workdir, config, int(state.step))
+        evaluate.write(workdir, evaluate.report(comparison, jax.device_get(state), m_global))
+
+    return write
 
 
 def _crosses_multiple(value: int, increment: int, of: int) -> bool:

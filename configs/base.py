@@ -75,9 +75,12 @@ def get_config() -> ConfigDict:
     train.keep_checkpoint_every_steps = 0  # keep each multiple of it besides; 0: off
 
     config.eval = evaluation = ConfigDict()
-    # Features of --mode=evaluate: "random_conv" (needs no file), "efficientnet_lite0", "inception".
+    # Features of an evaluation: "random_conv" (needs no file), "efficientnet_lite0", "inception".
     evaluation.network = "random_conv"
     evaluation.weights = ""  # the network's .npz (README.md)
     evaluation.num_samples = 10_000  # a seed, against as many images of the data
     evaluation.num_seeds = 3
+    # Training too evaluates, at each multiple of so many steps, one seed; 0: off. Slower by that.
+    evaluation.every_steps = 0
+    evaluation.samples_in_training = 2_000
     return config

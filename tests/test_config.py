@@ -63,6 +63,8 @@ BAD = {
     "eval.network": "vgg",
     "eval.num_samples": 999,
     "eval.num_seeds": 0,
+    "eval.every_steps": 3000,
+    "eval.samples_in_training": 999,
 }
 ANY_VALUE = {
     *("model.skips", "began.shared_z", "began.alternating", "data.flip"),  # switches

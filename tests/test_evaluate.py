@@ -1,13 +1,15 @@
 """Reports on a checkpoint, in a feature network that is quick and can be followed by hand."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 from jax import numpy as jnp
 
-from began_jax import errors, evaluate, generate, restoring, train
-from began_jax.metrics import frechet
+from began_jax import checkpoints, errors, evaluate, generate, restoring, train
+from began_jax.data.synthetic_faces import FACTORS
+from began_jax.metrics import coverage, frechet
 from began_jax.metrics.networks import FeatureNetwork
 from tests.conftest import make_config
 
@@ -40,9 +42,10 @@ def small_sets(monkeypatch):
 
 
 def report(workdir, **options):
-    options = {"steps": [None], "num": NUM, "seed": 0, "num_seeds": 2, "average": True, **options}
-    (path,) = evaluate.evaluate(workdir, network=NETWORK, **options)
-    return path, json.loads(path.read_text())
+    options = {"steps": [None], "num": NUM, "seeds": [0, 1], "average": True, **options}
+    ((path, found),) = evaluate.evaluate(workdir, network=NETWORK, **options)
+    assert json.loads(path.read_text()) == found
+    return path, found
 
 
 def test_a_report_says_what_it_measured_and_how(run):
@@ -71,9 +74,92 @@ def test_a_report_says_what_it_measured_and_how(run):
     assert distance["std"] == pytest.approx(np.std(expected, ddof=1), rel=1e-3)
 
     table = (workdir / "eval" / "quadrants" / "table.csv").read_text().splitlines()
-    assert table[0].startswith("step,images,num_samples,fd_quadrants,kd_quadrants,precision,recall")
-    assert table[1].startswith(f"6,24,70,{distance['mean']}")
-    assert f"fd_quadrants {distance['mean']:.4g} ± " in evaluate.summary(path)
+    head = "step,images,num_samples,m_global,fd_quadrants,kd_quadrants,precision,recall"
+    assert table[0].startswith(head)
+    assert table[1].startswith(f"6,24,70,{found['m_global']},{distance['mean']}")
+    assert f"fd_quadrants {distance['mean']:.4g} ± " in evaluate.summary(found)
+
+
+def test_m_global_is_that_of_the_steps_since_the_checkpoint_before(run):
+    workdir, _ = run
+    config = restoring.load_config(workdir)
+    values = {record["step"]: record["m_global"] for record in restoring.records(workdir)}
+    assert list(values) == [2, 4, 6]
+    every_two = dataclasses.replace(config.train, checkpoint_every_steps=4)
+    config = dataclasses.replace(config, train=every_two)
+    recorded = evaluate.recorded_m_global(workdir, config, 6)
+    assert recorded == pytest.approx((values[4] + values[6]) / 2)
+    assert evaluate.recorded_m_global(workdir / "nowhere", config, 6) is None
+
+
+def fake_report(m_global, **means):
+    metrics = {name: {"mean": value, "std": None} for name, value in means.items()}
+    return {"m_global": m_global, "metrics": metrics}
+
+
+def test_correlations_are_of_ranks():
+    reports = [
+        fake_report(0.1, fd=9.0, recall=0.1, precision=1.0),
+        fake_report(0.2, fd=10.0, recall=0.0, precision=1.0),
+        fake_report(0.4, fd=1e6, recall=-3.0, precision=1.0),
+        fake_report(None, fd=0.0, recall=0.0, precision=0.0),
+    ]
+    assert evaluate.correlations(reports) == {"fd": pytest.approx(1), "recall": pytest.approx(-1)}
+    assert evaluate.correlations(reports[1:]) == {}
+
+
+def test_the_correlations_over_the_checkpoints_are_written(tmp_path, monkeypatch):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, 256, (40, R, R, 3), np.uint8))
+    config = make_config(
+        data__source="array",
+        data__path=str(tmp_path / "x.npy"),
+        train__checkpoint_every_steps=2,
+    )
+    train.train(config, tmp_path / "run")
+    options = {"num": 30, "seeds": [0], "average": True, "network": NETWORK}
+    found = list(evaluate.evaluate(tmp_path / "run", steps=[2, 4, 6], **options))
+    path = tmp_path / "run" / "eval" / "quadrants" / "correlations.json"
+    written = json.loads(path.read_text())
+    assert written["steps"] == [2, 4, 6]
+    ranks = evaluate.correlations([report for _, report in found])
+    assert {name: written[name] for name in ranks} == ranks
+    assert "fd_quadrants" in ranks
+    table = (path.parent / "table.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in table] == ["step", "2", "4", "6"]
+
+
+def test_of_synthetic_faces_the_coverage_of_their_factors_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(coverage, "_NUM_TRAINING", 300)
+    monkeypatch.setattr(coverage, "_NUM_HELD_OUT", 50)
+    monkeypatch.setattr(coverage, "_STEPS", 5)
+    train.train(make_config(), tmp_path / "run")
+    _, found = report(tmp_path / "run", num=30)
+    names = [factor.name for factor in FACTORS]
+    of_factors = [found["metrics"][f"coverage_{name}"]["mean"] for name in names]
+    assert found["metrics"]["coverage"]["mean"] == pytest.approx(np.mean(of_factors))
+    # Its untrained samples are much alike, the data is not.
+    assert np.mean(of_factors) < np.mean(list(found["regressor"]["coverage_of_data"].values()))
+    assert set(found["regressor"]["held_out"]) == set(names)
+    assert "coverage_yaw" not in evaluate.summary(found)
+
+
+def test_training_evaluates_at_its_steps_and_ends_as_if_it_had_not(tmp_path):
+    plain = make_config(train__checkpoint_every_steps=2)
+    evaluating = {"eval__every_steps": 4, "eval__samples_in_training": 1000}
+    often = make_config(train__checkpoint_every_steps=2, **evaluating)
+    fingerprints = []
+    for name, config in (("plain", plain), ("often", often)):
+        train.train(config, tmp_path / name)
+        _, state = restoring.restore(tmp_path / name, None)
+        fingerprints.append(checkpoints.fingerprint(state))
+    assert fingerprints[0] == fingerprints[1]
+
+    (written,) = (tmp_path / "often" / "eval" / "random_conv").glob("*.json")
+    found = json.loads(written.read_text())
+    assert (found["step"], found["num_samples"], found["seeds"]) == (4, 1000, [0])
+    assert found["m_global"] == restoring.records(tmp_path / "often")[1]["m_global"]
+    assert found["metrics"]["fd_random_conv"]["mean"] > 0
+    assert not (tmp_path / "plain" / "eval").exists()
 
 
 def test_the_reference_comes_from_the_cache_and_a_damaged_one_is_told(run, cache_dir):

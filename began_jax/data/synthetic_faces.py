@@ -39,7 +39,10 @@ MIN_RESOLUTION, MAX_RESOLUTION = 16, 256
 
 
 class Factor(NamedTuple):
-    """One factor: uniform on [low, high], or 0 .. num_values - 1 with the given probabilities."""
+    """One factor: uniform on [low, high], or 0 .. num_values - 1 with the given probabilities.
+
+    Its kind is "continuous", "circular" (where low and high are the same) or "categorical".
+    """
 
     name: str
     kind: str
@@ -53,6 +56,10 @@ def _continuous(name: str, low: float = 0.0) -> Factor:
     return Factor(name, "continuous", low, 1.0)
 
 
+def _circular(name: str) -> Factor:
+    return Factor(name, "circular", 0.0, 1.0)
+
+
 def _categorical(name: str, *probabilities: float) -> Factor:
     num = len(probabilities)
     return Factor(name, "categorical", 0.0, num - 1.0, num, probabilities)
@@ -61,9 +68,9 @@ def _categorical(name: str, *probabilities: float) -> Factor:
 FACTORS = (
     _continuous("skin_tone"),
     _continuous("hair_tone"),
-    _continuous("background_hue"),
+    _circular("background_hue"),
     _continuous("background_light"),
-    _continuous("clothing_hue"),
+    _circular("clothing_hue"),
     _continuous("face_shape"),
     _continuous("yaw", -1.0),
     _continuous("tilt", -1.0),

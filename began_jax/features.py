@@ -1,0 +1,101 @@
+"""What a feature network sees in a set of images, and that of a run's data kept in the cache."""
+
+import functools
+import hashlib
+import json
+import zipfile
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from began_jax import errors, files, generate
+from began_jax.metrics import frechet
+from began_jax.metrics.networks import FeatureNetwork
+
+# So many features are kept for the distances that compare them one by one.
+_MOST_KEPT = 10_000
+_VERSION = 1  # raise it with every change of what a reference holds
+
+
+class Features(NamedTuple):
+    """What a set of images leaves behind, of bounded size."""
+
+    moments: frechet.Moments  # of all
+    kept: np.ndarray  # float32 (up to 10,000, F), the first
+    logits: np.ndarray | None  # float32 (N, K), where the network has classes
+
+
+def of_blocks(
+    network: FeatureNetwork, blocks: Iterable[np.ndarray], num: int, label: str
+) -> Features:
+    """Looks once at `num` ≥ 1 images, uint8 (B, H, W, C) a block; the label is the bar's."""
+    apply = functools.partial(jax.jit(network.apply), network.params)
+    moments: frechet.Moments | None = None
+    kept: list[np.ndarray] = []
+    logits: list[np.ndarray] = []
+    with tqdm(total=num, desc=label, unit=" images", disable=None, leave=False) as bar:
+        for block in blocks:
+            features, of_classes = generate.by_blocks(apply, block)
+            if moments is None:
+                moments = frechet.empty(features.shape[1])
+            moments = frechet.add(moments, features)
+            if sum(map(len, kept)) < _MOST_KEPT:
+                kept.append(features)
+            if of_classes is not None:
+                logits.append(of_classes)
+            bar.update(len(block))
+    assert moments is not None
+    return Features(
+        moments,
+        np.concatenate(kept)[:_MOST_KEPT],
+        np.concatenate(logits) if logits else None,
+    )
+
+
+def of_array(network: FeatureNetwork, images: np.ndarray, label: str) -> Features:
+    """`of_blocks` of images uint8 (N, H, W, C)."""
+    return of_blocks(network, _blocks(images), len(images), label)
+
+
+def reference(network: FeatureNetwork, images: np.ndarray) -> tuple[Features, str]:
+    """The features of the data (no logits), from the cache or made and put there, and their key.
+
+    The key is a SHA-256 of the images as they are compared, so of their size and number too, of
+    the network and of its weights.
+
+    Raises:
+      UserError: the cache's file cannot be read.
+    """
+    digest = hashlib.sha256()
+    for block in _blocks(images):
+        digest.update(np.ascontiguousarray(block).tobytes())
+    key = {
+        "version": _VERSION,
+        "images": digest.hexdigest(),
+        "shape": list(images.shape),
+        "network": network.name,
+        "network_sha256": network.sha256,
+    }
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    path = files.cache_dir() / "references" / f"{name}.npz"
+    if not path.exists():
+        found = of_array(network, images, "reference")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_npz(path, **found.moments._asdict(), kept=found.kept)
+    try:
+        with path.open("rb") as stored, np.load(stored, allow_pickle=False) as saved:
+            moments = frechet.Moments(int(saved["count"]), saved["mean"], saved["scatter"])
+            return Features(moments, saved["kept"], None), name
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise errors.UserError(
+            f"{path}: the reference cannot be read ({errors.one_line(error)}); delete it, and it "
+            "is made again"
+        ) from error
+
+
+def _blocks(images: np.ndarray) -> Iterator[np.ndarray]:
+    for first in range(0, len(images), generate.BLOCK):
+        yield images[first : first + generate.BLOCK]
