@@ -156,11 +156,11 @@ def _evaluate(workdir: Path) -> None:
     defaults = restoring.load_config(workdir).eval
     weights = _WEIGHTS.value or (defaults.weights if _NETWORK.value is None else "")
     network = networks.load(_NETWORK.value or defaults.network, Path(weights) if weights else None)
-    steps = restoring.steps(workdir) if _EVERY_CHECKPOINT.value else [_STEP.value]
+    every = restoring.steps(workdir) if _EVERY_CHECKPOINT.value else []
     reports = []
     for written, report in evaluate.evaluate(
         workdir,
-        steps=steps,
+        steps=every or [_STEP.value],
         network=network,
         num=_NUM.value or defaults.num_samples,
         seeds=range(_SEED.value, _SEED.value + (_NUM_SEEDS.value or defaults.num_seeds)),

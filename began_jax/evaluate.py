@@ -148,7 +148,7 @@ def evaluate(
     Raises:
       UserError: no such checkpoint, too few samples, or a reference that cannot be read.
     """
-    config = restoring.load_config(workdir)
+    config, _ = restoring.restore(workdir, steps[0])  # raises, if at all, before the long work
     images = data.load(
         config.data, resolution=config.model.resolution, channels=config.model.channels
     )
