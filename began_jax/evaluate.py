@@ -242,8 +242,8 @@ def _metrics(c: Comparison, state: TrainState, seed: int) -> dict[str, float]:
         "recall": recall,
         "ms_ssim": _ms_ssim(np.concatenate(shown), seed),
     }
-    if found.logits is not None:
-        metrics[f"score_{c.network.name}"] = inception_score.score(found.logits)[0]
+    if found.classes is not None:
+        metrics[f"score_{c.network.name}"] = inception_score.score(found.classes)[0]
     if c.factors is not None:
         covered = coverage.coverage(np.concatenate(factors), c.factors.of_data)
         metrics["coverage"] = statistics.fmean(covered.values())

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from began_jax import errors, files, generate
-from began_jax.metrics import frechet
+from began_jax.metrics import frechet, inception_score
 from began_jax.metrics.networks import FeatureNetwork
 
 # So many features are kept for the distances that compare them one by one.
@@ -25,34 +25,32 @@ class Features(NamedTuple):
 
     moments: frechet.Moments  # of all
     kept: np.ndarray  # float32 (up to 10,000, F), the first
-    logits: np.ndarray | None  # float32 (N, K), where the network has classes
+    classes: inception_score.Splits | None  # of all, where the network has classes
 
 
 def of_blocks(
     network: FeatureNetwork, blocks: Iterable[np.ndarray], num: int, label: str
 ) -> Features:
-    """Looks once at `num` ≥ 1 images, uint8 (B, H, W, C) a block; the label is the bar's."""
+    """Looks once at `num` ≥ 10 images, uint8 (B, H, W, C) a block; the label is the bar's."""
     apply = functools.partial(jax.jit(network.apply), network.params)
     moments: frechet.Moments | None = None
     kept: list[np.ndarray] = []
-    logits: list[np.ndarray] = []
+    classes: inception_score.Splits | None = None
     with tqdm(total=num, desc=label, unit=" images", disable=None, leave=False) as bar:
         for block in blocks:
-            features, of_classes = generate.by_blocks(apply, block)
+            features, logits = generate.by_blocks(apply, block)
             if moments is None:
                 moments = frechet.empty(features.shape[1])
             moments = frechet.add(moments, features)
             if sum(map(len, kept)) < _MOST_KEPT:
                 kept.append(features)
-            if of_classes is not None:
-                logits.append(of_classes)
+            if logits is not None:
+                if classes is None:
+                    classes = inception_score.empty(num, logits.shape[1])
+                classes = inception_score.add(classes, logits)
             bar.update(len(block))
     assert moments is not None
-    return Features(
-        moments,
-        np.concatenate(kept)[:_MOST_KEPT],
-        np.concatenate(logits) if logits else None,
-    )
+    return Features(moments, np.concatenate(kept)[:_MOST_KEPT], classes)
 
 
 def of_array(network: FeatureNetwork, images: np.ndarray, label: str) -> Features:
@@ -61,7 +59,7 @@ def of_array(network: FeatureNetwork, images: np.ndarray, label: str) -> Feature
 
 
 def reference(network: FeatureNetwork, images: np.ndarray) -> tuple[Features, str]:
-    """The features of the data (no logits), from the cache or made and put there, and their key.
+    """The features of the data (no classes), from the cache or made and put there, and their key.
 
     The key is a SHA-256 of the images as they are compared, so of their size and number too, of
     the network and of its weights.

@@ -51,7 +51,8 @@ def main() -> int:
 
     logits = 3 * np.random.default_rng(0).standard_normal((1003, 50))
     theirs = metric_isc.isc_features_to_metric(torch.tensor(logits), shuffle=False)
-    scores = zip(inception_score.score(logits), theirs.values(), strict=True)
+    splits = inception_score.add(inception_score.empty(*logits.shape), logits)
+    scores = zip(inception_score.score(splits), theirs.values(), strict=True)
     for name, (ours, expected) in zip(("mean", "deviation"), scores, strict=True):
         compare(f"Inception score, {name}", ours, expected)
 

@@ -177,20 +177,33 @@ def test_kernel_distance_tells_what_it_cannot_take(size_b, options, message):
 # The Inception score.
 
 
+def score_of(logits, num_splits=10, block=None):
+    splits = inception_score.empty(len(logits), logits.shape[1], num_splits)
+    for first in range(0, len(logits), block or len(logits)):
+        splits = inception_score.add(splits, logits[first : first + (block or len(logits))])
+    return inception_score.score(splits)
+
+
+@pytest.mark.parametrize("block", [1, 7, 64])
+def test_inception_score_in_blocks_is_that_of_the_whole(block):
+    logits = 2 * normal(3, 103, 6)
+    assert score_of(logits, block=block) == pytest.approx(score_of(logits), rel=1e-12)
+
+
 def test_inception_score_of_sure_predictions_of_all_classes_is_their_number():
     logits = 1000 * np.tile(np.eye(5), (20, 1))
-    assert inception_score.score(logits) == pytest.approx((5, 0), abs=1e-12)
+    assert score_of(logits) == pytest.approx((5, 0), abs=1e-12)
 
 
 def test_inception_score_of_the_same_prediction_is_1():
     logits = np.tile(normal(0, 1, 5), (40, 1))
-    assert inception_score.score(logits) == pytest.approx((1, 0), abs=1e-12)
+    assert score_of(logits) == pytest.approx((1, 0), abs=1e-12)
 
 
 def test_inception_score_of_splits_of_one_class_each_is_1():
     logits = 1000 * np.repeat(np.eye(10), 3, axis=0)  # p of the other classes is 0 in float64
-    assert inception_score.score(logits) == pytest.approx((1, 0), abs=1e-12)
-    assert inception_score.score(logits, num_splits=1)[0] == pytest.approx(10)
+    assert score_of(logits) == pytest.approx((1, 0), abs=1e-12)
+    assert score_of(logits, num_splits=1)[0] == pytest.approx(10)
 
 
 def test_inception_score_is_the_definition_on_each_split():
@@ -200,7 +213,7 @@ def test_inception_score_is_the_definition_on_each_split():
     for part in (p[:3], p[3:]):
         kl = [sum(row * np.log(row / part.mean(axis=0))) for row in part]
         expected.append(np.exp(np.mean(kl)))
-    found = inception_score.score(logits + 1e4, num_splits=2)  # a softmax knows no offset
+    found = score_of(logits + 1e4, num_splits=2)  # a softmax knows no offset
     half_the_difference = abs(expected[0] - expected[1]) / 2
     assert half_the_difference > 0.01
     assert found == pytest.approx((np.mean(expected), half_the_difference), rel=1e-9)
@@ -208,7 +221,9 @@ def test_inception_score_is_the_definition_on_each_split():
 
 def test_inception_score_tells_what_it_cannot_take():
     with pytest.raises(ValueError, match="num_splits 10 of 9 samples; needed is 1 to their number"):
-        inception_score.score(normal(0, 9, 3))
+        score_of(normal(0, 9, 3))
+    with pytest.raises(ValueError, match="0 samples; needed are 20"):
+        inception_score.score(inception_score.empty(20, 3))
 
 
 # Precision and recall.
