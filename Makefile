@@ -3,7 +3,7 @@
 PYTHON ?= $(shell for p in python3.13 python3.12 python3; do $$p -c "import ensurepip, venv" 2>&- && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test bench lint types check clean
+.PHONY: demo test bench soak lint types check clean
 
 demo: .venv/runtime ## trains on the embedded faces for a few minutes on a CPU
 	$(BIN)/python main.py --config=configs/demo.py --workdir=runs/demo
@@ -14,6 +14,9 @@ test: .venv/dev ## the whole suite
 
 bench: .venv/bench ## beside PyTorch, on this machine: BENCH="--resolutions 32 64 128 --z independent"
 	$(BIN)/python -m benchmarks.bench $(BENCH)
+
+soak: .venv/dev ## a demo run that is killed, stopped, damaged and starved for hours: SOAK="--hours=1"
+	$(BIN)/python -m tests.faults.soak --config=configs/demo.py --longest=300 --hours=3 --out=runs/soak.json $(SOAK)
 
 lint: .venv/dev
 	$(BIN)/ruff check .

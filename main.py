@@ -57,6 +57,7 @@ def main(argv: list[str]) -> int:
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)
         logging.get_absl_logger().addFilter(_is_for_users)
+        stdlib_logging.getLogger("asyncio").setLevel(stdlib_logging.CRITICAL)  # Orbax's too
     try:
         if len(argv) > 1:
             raise errors.UserError(f"{argv[1]}: flags alone are expected")
@@ -68,6 +69,9 @@ def main(argv: list[str]) -> int:
     except errors.UserError as error:
         print(error, file=sys.stderr)
         return error.exit_status
+    except OSError as error:  # a full or vanished disk, a folder that may not be written
+        print(errors.one_line(error), file=sys.stderr)
+        return errors.UserError.exit_status
     return 0
 
 
@@ -114,6 +118,9 @@ _FLAGS = {
 
 def _check_flags() -> None:
     """Raises UserError for a flag that the mode would not read."""
+    for name in ("out", "images", "workdir", "weights"):
+        if flags.FLAGS[name].value == "":
+            raise errors.UserError(f"--{name}: a path is needed")
     for name in sorted(set.union(*_FLAGS.values()) - _FLAGS[_MODE.value]):
         if flags.FLAGS[name].present:
             takes = ", ".join(f"--{flag}" for flag in sorted(_FLAGS[_MODE.value]))
@@ -154,8 +161,12 @@ def _evaluate(workdir: Path) -> None:
     if _EVERY_CHECKPOINT.value and _STEP.present:
         raise errors.UserError(f"--step={_STEP.value}: --every_checkpoint takes them all")
     defaults = restoring.load_config(workdir).eval
-    weights = _WEIGHTS.value or (defaults.weights if _NETWORK.value is None else "")
+    of_config = _NETWORK.value in (None, defaults.network)
+    weights = _WEIGHTS.value or (defaults.weights if of_config else "")
     network = networks.load(_NETWORK.value or defaults.network, Path(weights) if weights else None)
+    num_seeds = _NUM_SEEDS.value or defaults.num_seeds
+    if _SEED.value + num_seeds > 2**32:
+        raise errors.UserError(f"--seed={_SEED.value}: {num_seeds} seeds from there end past 2^32")
     every = restoring.steps(workdir) if _EVERY_CHECKPOINT.value else []
     reports = []
     for written, report in evaluate.evaluate(
@@ -163,7 +174,7 @@ def _evaluate(workdir: Path) -> None:
         steps=every or [_STEP.value],
         network=network,
         num=_NUM.value or defaults.num_samples,
-        seeds=range(_SEED.value, _SEED.value + (_NUM_SEEDS.value or defaults.num_seeds)),
+        seeds=range(_SEED.value, _SEED.value + num_seeds),
         average=_AVERAGE.value,
     ):
         print(written)
@@ -175,8 +186,8 @@ def _evaluate(workdir: Path) -> None:
 
 
 def _is_for_users(record: stdlib_logging.LogRecord) -> bool:
-    """Not so Orbax's warnings: they are about its own ways, and what matters is raised."""
-    return "orbax" not in record.pathname or record.levelno >= stdlib_logging.ERROR
+    """Not so Orbax's: they are about its own ways, and what matters is raised."""
+    return "orbax" not in record.pathname
 
 
 def _parse_flags(argv: list[str]) -> list[str]:

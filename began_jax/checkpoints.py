@@ -1,8 +1,11 @@
 """Saving and restoring the train state; the only module that imports Orbax."""
 
+import errno
 import hashlib
 import os
+import sys
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,27 @@ from orbax.checkpoint import checkpoint_managers
 from began_jax import errors
 from began_jax.train_state import TrainState
 
-_STATE = "state"
+_STATE, _DIGEST = "state", "digest"
+# What Orbax raises for files that cannot be written.
+_FILE_ERRORS = (ValueError, KeyError, OSError)
+
+
+def _without_late_calls() -> Callable[[Any], None]:
+    """Python's way to tell of lost errors, without those of which Orbax makes hundreds.
+
+    Where one read or write fails the others find its event loop closed, or are never awaited.
+    """
+    usual = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        file = getattr(getattr(unraisable.object, "cr_code", None), "co_filename", "")
+        if str(unraisable.exc_value) != "Event loop is closed" and "orbax" not in file:
+            usual(unraisable)
+
+    return hook
+
+
+sys.unraisablehook = _without_late_calls()
 
 
 class CheckpointError(errors.UserError):
@@ -46,32 +69,46 @@ class Checkpoints:
                 create=not read_only,
                 save_interval_steps=0 if read_only else 1,  # else Orbax warns
             ),
-            item_names=(_STATE,),
+            item_names=(_STATE, _DIGEST),
         )
 
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
-        self._manager.close()
+    def __exit__(self, exc_type: object, *exc_info: object) -> None:
+        try:
+            self._manager.close()
+        except _FILE_ERRORS as error:
+            if exc_type is None:  # else that is on its way, and tells more
+                raise CheckpointError(f"the last save failed: {_reason(error)}") from error
 
     def steps(self) -> list[int]:
         """The steps saved, ascending."""
         return sorted(self._manager.all_steps())
 
     def save(self, step: int, state: TrainState) -> None:
-        """Starts saving; returns when the state is copied, so that it may be donated.
+        """Starts saving the state and its fingerprint; returns when the state is copied.
 
         A step that is there already is left alone: the state is a function of the step, and
         `restore` has put away what cannot be read.
 
         Raises:
-          CheckpointError: Orbax did not take it.
+          CheckpointError: this save or the one before failed.
         """
         if step in self.steps():
             return
-        args = ocp.args.Composite(state=ocp.args.StandardSave(state))
-        if not self._manager.save(step, args=args):
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(state),
+            digest=ocp.args.JsonSave({"sha256": fingerprint(state)}),
+        )
+        try:
+            saved = self._manager.save(step, args=args)
+        except _FILE_ERRORS as error:
+            raise CheckpointError(
+                f"step {step} or the one before is not saved: {_reason(error)}; there are "
+                f"{self.steps()}"
+            ) from error
+        if not saved:
             raise CheckpointError(f"step {step} is not saved, as there are {self.steps()}")
 
     def restore(self, target: TrainState, step: int | None = None) -> TrainState:
@@ -79,37 +116,57 @@ class Checkpoints:
 
         Args:
           target: shapes, dtypes and shardings (`sharding.abstract_state`).
-          step: a saved step; None for the newest. One that cannot be read is passed over with a
-            warning and, unless the directory is only read, moved to `damaged-checkpoints` beside
-            it; an asked-for one is not.
+          step: a saved step; None for the newest. One that cannot be read, or whose bytes are not
+            those that were saved, is passed over with a warning and, unless the directory is only
+            read, moved to `damaged-checkpoints` beside it; an asked-for one is not.
 
         Raises:
           CheckpointError: there is nothing to restore.
         """
+        self._manager.wait_until_finished()
         steps = self.steps()
         if step is not None and step not in steps:
             raise CheckpointError(f"no checkpoint of step {step}; there are {steps}")
         for candidate in [step] if step is not None else reversed(steps):
             try:
-                args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
-                return self._manager.restore(candidate, args=args)[_STATE]
-            except (ValueError, KeyError, OSError) as error:  # what Orbax raises for damaged files
+                return self._read(candidate, target)
+            except (jax.errors.JaxRuntimeError, MemoryError):
+                raise  # not the files' fault
+            except Exception as error:  # Orbax raises many kinds, Exception itself among them
                 message = f"checkpoint {candidate} cannot be read: {errors.one_line(error)}"
                 if step is not None:
                     raise CheckpointError(message) from error
                 logging.warning("%s", message)
-                self._put_away(candidate)
+                self.put_away(candidate, "damaged-checkpoints")
         raise CheckpointError(f"no readable checkpoint in {self._manager.directory}")
 
-    def _put_away(self, step: int) -> None:
-        """Orbax would save nothing up to the newest step that it sees, readable or not."""
+    def _read(self, step: int, target: TrainState) -> TrainState:
+        args = ocp.args.Composite(
+            state=ocp.args.StandardRestore(target), digest=ocp.args.JsonRestore()
+        )
+        found = self._manager.restore(step, args=args)
+        # Orbax keeps no checksum: a flipped bit would go on training.
+        if fingerprint(found[_STATE]) != found[_DIGEST]["sha256"]:
+            raise ValueError("its bytes are not those that were saved")
+        return found[_STATE]
+
+    def put_away(self, step: int, folder: str) -> None:
+        """Moves a checkpoint to a folder beside the others, unless the directory is only read.
+
+        Orbax would save nothing up to the newest step that it sees.
+        """
         if self._read_only:
             return
         directory = Path(self._manager.directory)
-        damaged = directory.parent / "damaged-checkpoints"
-        damaged.mkdir(exist_ok=True)
-        os.rename(directory / str(step), damaged / f"{step}-{uuid.uuid4().hex}")
+        (directory.parent / folder).mkdir(exist_ok=True)
+        os.rename(directory / str(step), directory.parent / folder / f"{step}-{uuid.uuid4().hex}")
         self._manager.reload()
+
+
+def _reason(error: Exception) -> str:
+    """Orbax's own text has a thousand characters where a disk is full."""
+    full = os.strerror(errno.ENOSPC)
+    return full if full in str(error) else errors.one_line(error)
 
 
 def fingerprint(state: TrainState) -> str:

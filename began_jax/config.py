@@ -19,6 +19,7 @@ INITS = ("paper", "he")
 DTYPES = ("float32", "bfloat16")
 CONVS = ("auto", "plain", "phases", "winograd")
 SOURCES = ("synthetic_faces", "tfds", "folder", "array")
+POLICIES = ("warn", "stop", "rollback")
 CROPS = ("center", "celeba")
 NETWORKS = ("random_conv", "efficientnet_lite0", "inception")
 BOTTLENECK_SIZE = 8  # height and width at the encoder/decoder boundary, at every resolution
@@ -41,6 +42,10 @@ _FREE_ON_RESUME = (
     "train.checkpoint_every_steps",
     "train.checkpoints_to_keep",
     "train.keep_checkpoint_every_steps",
+    "health.policy",
+    "health.max_rollbacks",
+    "health.window_steps",
+    "health.grace_images",
     "eval.network",
     "eval.weights",
     "eval.num_samples",
@@ -134,6 +139,16 @@ class TrainConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class HealthConfig:
+    """When a run is unwell, and what then; see `health.py`."""
+
+    policy: str
+    max_rollbacks: int
+    window_steps: int
+    grace_images: int
+
+
+@dataclasses.dataclass(frozen=True)
 class EvalConfig:
     """What a checkpoint's samples are compared by; see `evaluate.py`."""
 
@@ -156,6 +171,7 @@ class Config:
     optim: OptimConfig
     data: DataConfig
     train: TrainConfig
+    health: HealthConfig
     eval: EvalConfig
 
 
@@ -246,7 +262,8 @@ def _fields(cls: Any) -> dict[str, Any]:
 def _unknown_field(prefix: str, name: str, known: Mapping[str, Any]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {prefix}.{near[0]}?" if near else f"there are: {', '.join(known)}"
-    return f"{prefix}.{name}: no such field; {hint}"
+    shown = name if name.isidentifier() else repr(name)
+    return f"{prefix}.{shown}: no such field; {hint}"
 
 
 def _convert(expected: Any, value: Any, field: str) -> Any:
@@ -254,10 +271,12 @@ def _convert(expected: Any, value: Any, field: str) -> Any:
         if not isinstance(value, Mapping):
             raise ConfigError(f"{field} = {value!r}: a group of fields is needed")
         return _build(expected, value, field)  # type: ignore[arg-type]
-    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+    if expected is float and type(value) is int and abs(value) < 2**53:
         value = float(value)
     if type(value) is not expected:
         raise ConfigError(f"{field} = {value!r}: {expected.__name__} is needed")
+    if expected is int and abs(value) >= 2**32:
+        raise ConfigError(f"{field} = {value!r}: a number below 2^32 is needed")
     if expected is float and not math.isfinite(value):
         raise ConfigError(f"{field} = {value!r}: a finite number is needed")
     return value
@@ -273,7 +292,7 @@ def _problems(config: Config) -> list[str]:
 
 def _rules(config: Config) -> list[tuple[str, bool, str]]:
     m, b, o = config.model, config.began, config.optim
-    d, t, e = config.data, config.train, config.eval
+    d, t, h, e = config.data, config.train, config.health, config.eval
     return [
         ("name", bool(config.name) and "/" not in config.name, "a name without '/' is needed"),
         ("seed", 0 <= config.seed < 2**32, "0 to 2^32 - 1"),
@@ -340,6 +359,10 @@ def _rules(config: Config) -> list[tuple[str, bool, str]]:
             t.keep_checkpoint_every_steps >= 0,
             "0 (off) or more",
         ),
+        ("health.policy", h.policy in POLICIES, f"one of {POLICIES}"),
+        ("health.max_rollbacks", h.max_rollbacks >= 0, "0 or more"),
+        ("health.window_steps", h.window_steps >= 1, "1 or more"),
+        ("health.grace_images", h.grace_images >= 0, "0 or more"),
         ("eval.network", e.network in NETWORKS, f"one of {NETWORKS}"),
         ("eval.num_samples", e.num_samples >= 1000, "1000 or more"),
         ("eval.num_seeds", e.num_seeds >= 1, "1 or more"),

@@ -126,7 +126,7 @@ def write(workdir: Path, report: Report) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     out = folder / f"{report['step']:08d}.json"
     files.write_text(out, json.dumps(report, indent=2) + "\n")
-    reports = [json.loads(path.read_text()) for path in sorted(folder.glob("[0-9]*.json"))]
+    reports = [files.read_json(path) for path in sorted(folder.glob("[0-9]*.json"))]
     files.write_text(folder / "table.csv", _table(reports, list(report["metrics"])))
     telemetry.write_evaluation(workdir, report["step"], _means(report))
     return out
@@ -268,9 +268,8 @@ def _means(report: Report) -> Mapping[str, float]:
 def _reconstruction_error(config: Config, state: TrainState, images: np.ndarray) -> float:
     """Mean |x − D(x)| over images, pixels and channels, in the unit of [−0.5, 0.5]."""
     x = np.asarray(images)
-    reconstructed = generate.reconstructed(config, state, x)
-    difference = x.astype(np.float32) - reconstructed.astype(np.float32)
-    return float(np.abs(difference).mean() / 255.0)
+    difference = x / 255.0 - 0.5 - generate.reconstructed(config, state, x)
+    return float(np.abs(difference).mean())
 
 
 def _ms_ssim(images: np.ndarray, seed: int) -> float:

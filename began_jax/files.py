@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import json
 import os
 import uuid
 from collections.abc import Iterator
@@ -62,3 +63,17 @@ def write_text(path: Path, text: str) -> None:
     """Writes a UTF-8 text file through a temporary name."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds, or None where there is none.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise errors.UserError(f"{path}: cannot be read ({errors.one_line(error)})") from error

@@ -47,8 +47,8 @@ def from_latents(
 
 
 def reconstructed(config: Config, state: TrainState, images: np.ndarray) -> np.ndarray:
-    """D(x) of uint8 images (N, R, R, C): uint8 (N, R, R, C)."""
-    return pixels.to_uint8(by_blocks(functools.partial(_reconstruct, config, state), images))
+    """D(x) of uint8 images (N, R, R, C): float32 (N, R, R, C) around [−0.5, 0.5]."""
+    return by_blocks(functools.partial(_reconstruct, config, state), images)
 
 
 def by_blocks(function: Callable[[np.ndarray], Any], rows: np.ndarray) -> Any:
@@ -68,7 +68,7 @@ def interpolate(a: np.ndarray, b: np.ndarray, num: int, *, spherical: bool = Fal
     """`num` latents from each of a (N, N_z) to its partner in b: (N, num, N_z), the ends included.
 
     Linear, or along the great circle between their directions while the length changes linearly
-    (Shoemake 1985).
+    (Shoemake 1985), cut to [−1, 1].
     """
     t = np.linspace(0.0, 1.0, num, dtype=np.float32)[None, :, None]
     a, b = a[:, None], b[:, None]
@@ -80,20 +80,21 @@ def interpolate(a: np.ndarray, b: np.ndarray, num: int, *, spherical: bool = Fal
     direction = (
         np.sin((1 - t) * angle) * a / length_a + np.sin(t * angle) * b / length_b
     ) / np.sin(angle)
-    return ((1 - t) * length_a + t * length_b) * direction
+    # Between uniform latents a great circle leaves the cube that G was trained on: back onto it.
+    return np.clip(((1 - t) * length_a + t * length_b) * direction, -1.0, 1.0)
 
 
-def fixed_samples(config: Config, state: TrainState) -> tuple[Array, Array]:
+def fixed_samples(config: Config, state: TrainState) -> tuple[Array, Array, Array]:
     """The run's `train.num_samples` samples of latents that depend on its seed alone.
 
     Returns float32 (num_samples, R, R, C) around [−0.5, 0.5], by G's moving average if there is
-    one, and their `spread`.
+    one; their `spread`; the share of their values outside that range.
     """
     key = randomness.key(state.seed, Purpose.SAMPLES)
     z = models.sample_latents(config.model, key, config.train.num_samples)
     carry = models.carry_at(config.model, state.step)
     samples = models.generate(config.model, state.sampling_generator, z, carry)
-    return samples, spread(samples)
+    return samples, spread(samples), jnp.mean(jnp.abs(samples) > 0.5)
 
 
 def reconstructions(config: Config, state: TrainState, images: Array) -> Array:

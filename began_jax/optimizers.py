@@ -43,6 +43,12 @@ def update_plateau(config: OptimConfig, state: optax.OptState, m_global: Array) 
     return state
 
 
+def halve(config: OptimConfig, state: optax.OptState) -> optax.OptState:
+    """The plateau rule's state with half the scale, though not below the floor."""
+    lowest = config.min_learning_rate / config.learning_rate
+    return state._replace(scale=jnp.maximum(state.scale / 2, lowest))
+
+
 def update_average(
     config: OptimConfig, average: Tree | None, params: Tree, batch_size: int
 ) -> Tree | None:

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from began_jax import config as config_lib
-from began_jax import data, errors, files, generate, grids, inversion, restoring
+from began_jax import data, errors, files, generate, grids, inversion, pixels, restoring
 from began_jax.config import Config
 from began_jax.data import decoding
 
@@ -57,7 +57,7 @@ def reconstruct(
     config, state = restoring.restore(workdir, step)
     x = _images(config, images, num)
     out = _png(out or workdir / "reconstruct" / f"{int(state.step):08d}.png")
-    _save_rows(out, [x, generate.reconstructed(config, state, x)])
+    _save_rows(out, [x, pixels.to_uint8(generate.reconstructed(config, state, x))])
     return out
 
 
@@ -104,8 +104,10 @@ def interpolate(
     out = _png(out or workdir / "interpolate" / f"{int(state.step):08d}-{between}.png")
     ends: list[np.ndarray] = []
     if between == "latents":
+        if images is not None:
+            raise errors.UserError("--images: --between=latents takes none")
         z = generate.latents(config, seed, range(2 * num))
-        a, b = z[:num], z[num:]
+        a, b = z[0::2], z[1::2]  # row i is the same whatever their number
     else:
         x = _images(config, images, 2 * num if between == "images" else num)
         if between == "images" and len(x) < 2:

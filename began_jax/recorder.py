@@ -1,27 +1,22 @@
 """Reading and writing results beside the loop, so that neither it nor the device waits for them."""
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from concurrent import futures
+from typing import Any
 
 import jax
 import numpy as np
 from jax import Array
 
-from began_jax import errors, pixels
+from began_jax import health, pixels
+from began_jax.config import Config
+from began_jax.health import Unwell
 from began_jax.telemetry import Telemetry
+from began_jax.train_state import TrainState
 from began_jax.train_step import Metrics
 
 _LAST_VALUES = ("k", "learning_rate")  # states; the other metrics are measurements and averaged
-
-
-CURE = (
-    "the checkpoints, if any, are from before. The usual cure is a lower "
-    "config.optim.learning_rate, in a new --workdir"
-)
-
-
-class Diverged(errors.UserError):
-    """A loss or a parameter is no longer finite."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,18 +27,33 @@ class Record:
     images_per_second: float
     metrics: list[tuple[Metrics, int]]  # since the record before: (K,) by name, the first so many
     spread: Array  # of the fixed samples
+    outside: Array  # the share of their values outside the pixels' range
     samples: Array | None  # float (N, R, R, C), where a grid is due
     reconstructions: Array | None  # likewise
+    state: TrainState | None  # a copy, where a save is due
 
 
 class Recorder:
-    """Writes one record at a time, on a thread of its own."""
+    """Writes one record at a time, on a thread of its own, and saves a state that is well."""
 
-    def __init__(self, telemetry: Telemetry, real: np.ndarray, data_spread: float):
-        """`real`: the uint8 images that reconstructions are of."""
+    def __init__(
+        self,
+        telemetry: Telemetry,
+        config: Config,
+        real: np.ndarray,
+        data_spread: float,
+        past: Sequence[dict[str, Any]],
+        since: int,
+        save: Callable[[int, TrainState], None],
+    ):
+        """`real`: uint8 images that reconstructions are of; `past`: the records since `since`."""
         self._telemetry = telemetry
+        self._config = config
         self._real = real
         self._data_spread = data_spread
+        self._records = list(past)
+        self._since = since
+        self._save = save
         self._thread = futures.ThreadPoolExecutor(max_workers=1)
         self._writing: futures.Future[None] | None = None
 
@@ -51,16 +61,25 @@ class Recorder:
         """Begins to write a record, when the one before is written.
 
         Raises:
-          Diverged, UserError: what went wrong with the one before.
+          Unwell, UserError: what went wrong with the one before.
         """
         self.flush()
         self._writing = self._thread.submit(self._write, record)
+
+    def save(self, step: int, state: TrainState) -> None:
+        """Begins to save a state that no record is due with, when the one before is written.
+
+        Raises:
+          Unwell, UserError: what went wrong with the one before.
+        """
+        self.flush()
+        self._writing = self._thread.submit(self._save, step, state)
 
     def flush(self) -> None:
         """Waits until all is written.
 
         Raises:
-          Diverged: naming the first step at which a metric is not finite.
+          Unwell, UserError: what went wrong.
         """
         writing, self._writing = self._writing, None
         if writing is not None:
@@ -71,22 +90,36 @@ class Recorder:
         steps = {
             name: np.concatenate([part[name][:num] for part, num in parts]) for name in parts[0][0]
         }
-        _check_finite(record.step, steps)
+        bad = _first_not_finite(record.step, steps)
+        if bad is not None:
+            self._telemetry.write_alarms(record.step, {"not_finite": bad})
+            raise Unwell(record.step, {"not_finite": bad})
         scalars = {name: float(np.mean(values)) for name, values in steps.items()}
         scalars.update({name: float(steps[name][-1]) for name in _LAST_VALUES})
         scalars["sample_spread"] = float(record.spread) / self._data_spread
+        scalars["sample_outside"] = float(record.outside)
         scalars["images_per_second"] = record.images_per_second
-        self._telemetry.write_scalars(record.step, scalars)
+        self._records.append({"step": record.step, **scalars})
+        alarms = health.alarms(self._config, self._records, self._since)
+        self._telemetry.write_scalars(record.step, scalars, alarms)
         if record.samples is not None and record.reconstructions is not None:
             grids = (record.samples, record.reconstructions)
             samples, reconstructions = (pixels.to_uint8(images) for images in jax.device_get(grids))
             self._telemetry.write_grids(record.step, samples, self._real, reconstructions)
+        acted_on = health.acted_on(alarms)
+        if acted_on and self._config.health.policy != "warn":
+            good = None
+            if "collapse" in acted_on:
+                good = health.last_varied_step(self._config, self._records, self._since)
+            raise Unwell(record.step, acted_on, good)
+        if record.state is not None:
+            self._save(record.step, record.state)
 
 
-def _check_finite(last_step: int, steps: dict[str, np.ndarray]) -> None:
+def _first_not_finite(last_step: int, steps: dict[str, np.ndarray]) -> str | None:
     bad = {name: np.flatnonzero(~np.isfinite(values)) for name, values in steps.items()}
     firsts = [(places[0], name) for name, places in bad.items() if len(places)]
-    if firsts:
-        place, name = min(firsts)
-        step = last_step - len(steps[name]) + 1 + place
-        raise Diverged(f"{name} is {steps[name][place]} at step {step}; {CURE}")
+    if not firsts:
+        return None
+    place, name = min(firsts)
+    return f"{name} is {steps[name][place]} at step {last_step - len(steps[name]) + 1 + place}"

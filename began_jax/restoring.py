@@ -44,13 +44,18 @@ def steps(workdir: Path) -> list[int]:
 def records(workdir: Path) -> list[dict[str, Any]]:
     """What metrics.jsonl holds, by step; nothing where there is none.
 
+    But for a line that tells only of steps that were not finite.
+
     Raises:
       UserError: it cannot be read.
     """
     path = workdir / "metrics.jsonl"
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        text = path.read_text(encoding="utf-8")
+        # A killed run's last line may be torn; the run itself drops it when it goes on.
+        lines = [json.loads(line) for line in text.splitlines(keepends=True) if line[-1:] == "\n"]
+        return [line for line in lines if "m_global" in line]
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:
-        raise errors.UserError(f"{path}: {errors.one_line(error)}") from error
+        raise errors.UserError(f"{path}: cannot be read ({errors.one_line(error)})") from error

@@ -51,6 +51,12 @@ def init_state(config: Config, mesh: Mesh) -> TrainState:
     return jax.jit(init, out_shardings=replicated(mesh))()
 
 
+def roll_back(config: Config, mesh: Mesh, state: TrainState) -> TrainState:
+    """`train_state.roll_back`, replicated."""
+    function = functools.partial(train_state.roll_back, config)
+    return jax.jit(function, out_shardings=replicated(mesh))(state)
+
+
 def abstract_state(config: Config, mesh: Mesh) -> TrainState:
     """Shapes, dtypes and shardings of the state: the target of a restore."""
     shapes = jax.eval_shape(functools.partial(train_state.init, config))

@@ -1,7 +1,4 @@
-"""What a run tells: metrics.jsonl, TensorBoard, PNG grids, the progress line, its provenance.
-
-The only module that imports clu and tensorboardX.
-"""
+"""What a run tells: metrics.jsonl, TensorBoard, PNG grids, the progress line, its provenance."""
 
 import contextlib
 import json
@@ -9,20 +6,18 @@ import os
 import subprocess
 import sys
 import time
-import types
-import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-import tensorboardX
 from tqdm import tqdm
 
-from began_jax import backends, errors, files, grids
+from began_jax import backends, errors, files, grids, health
 from began_jax.config import Config, flatten
+from began_jax.event_files import TensorBoardWriter
 
 Scalars = Mapping[str, float]
 
@@ -30,77 +25,6 @@ _PACKAGES = (
     *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow"),
     *("clu", "ml-collections", "tensorboardX", "tensorflow-datasets"),
 )
-
-
-def _import_metric_writers() -> Any:
-    """clu.metric_writers, without the TensorFlow of a writer that is not used here."""
-    name = "clu.metric_writers.summary_writer"
-    if name not in sys.modules:
-        placeholder = types.ModuleType(name)
-        placeholder.SummaryWriter = None  # type: ignore[attr-defined]
-        sys.modules[name] = placeholder
-    from clu import metric_writers
-
-    return metric_writers
-
-
-class TensorBoardWriter(_import_metric_writers().MetricWriter):  # type: ignore[misc]
-    """clu's writer interface over tensorboardX, for what this project writes."""
-
-    def __init__(self, directory: Path, purge_step: int | None):
-        """Events of steps from `purge_step` on, left by a run that was cut off, are hidden."""
-        self._writer = tensorboardX.SummaryWriter(
-            str(directory),
-            purge_step=purge_step,
-            # Else two writers within a second would write to one file, the second over the first.
-            filename_suffix=f".{uuid.uuid4().hex}",
-        )
-
-    def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
-        """Numbers by name."""
-        for name, value in scalars.items():
-            self._writer.add_scalar(name, float(value), step)
-
-    def write_images(self, step: int, images: Mapping[str, Any]) -> None:
-        """Images (N, H, W, C) by name, uint8 0..255."""
-        for name, batch in images.items():
-            self._writer.add_images(name, np.asarray(batch), step, dataformats="NHWC")
-
-    def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
-        """Markdown by name."""
-        for name, text in texts.items():
-            self._writer.add_text(name, text, step)
-
-    def write_hparams(self, hparams: Mapping[str, Any]) -> None:
-        """Flat settings, shown beside `m_global` in TensorBoard's table of runs."""
-        summaries = tensorboardX.summary.hparams(dict(hparams), {"m_global": 0.0})
-        for summary in summaries:  # add_hparams would make a run of its own
-            self._writer.file_writer.add_summary(summary)
-
-    def write_histograms(self, step: int, arrays: Any, num_buckets: Any = None) -> None:
-        """Arrays by name; TensorBoard's own buckets."""
-        for name, values in arrays.items():
-            self._writer.add_histogram(name, np.asarray(values), step)
-
-    def write_summaries(self, step: int, values: Any, metadata: Any = None) -> None:
-        """Not supported."""
-        raise NotImplementedError("tensorboardX has no raw summaries")
-
-    def write_videos(self, step: int, videos: Any) -> None:
-        """Not supported."""
-        raise NotImplementedError("this project writes no videos")
-
-    def write_audios(self, step: int, audios: Any, *, sample_rate: int) -> None:
-        """Not supported."""
-        raise NotImplementedError("this project writes no audio")
-
-    def flush(self) -> None:
-        """Writes what is buffered."""
-        self._writer.flush()
-
-    def close(self) -> None:
-        """Flushes and closes the file."""
-        self._writer.close()
 
 
 class Telemetry:
@@ -112,9 +36,12 @@ class Telemetry:
         self._batch_size = config.train.batch_size
         self._num_steps = config.train.num_steps
         self._jsonl = _reopen_jsonl(workdir / "metrics.jsonl", start_step)
-        self._tensorboard = TensorBoardWriter(workdir / "tensorboard", start_step + 1)
-        if not start_step:
-            self._tensorboard.write_hparams(flatten(config))
+        self._raised: set[str] = set()
+        self._tensorboard: TensorBoardWriter | None = None
+        with self._without_tensorboard_if_it_fails():
+            self._tensorboard = TensorBoardWriter(workdir / "tensorboard", start_step + 1)
+            if not start_step:
+                self._tensorboard.write_hparams(flatten(config))
         self._bar = tqdm(
             total=config.train.num_steps,
             initial=start_step,
@@ -128,30 +55,31 @@ class Telemetry:
 
     def __exit__(self, *exc_info: object) -> None:
         self._bar.close()
-        self._tensorboard.close()
+        if self._tensorboard is not None:
+            with self._without_tensorboard_if_it_fails():
+                self._tensorboard.close()
         self._jsonl.close()
 
     def advance(self, num_steps: int) -> None:
         """Moves the progress bar."""
         self._bar.update(num_steps)
 
-    def write_scalars(self, step: int, scalars: Scalars) -> None:
-        """Records scalars and shows them on the bar or, without a terminal, as a line."""
-        if os.fstat(self._jsonl.fileno()).st_nlink == 0:
-            raise errors.UserError(f"{self._workdir}: it was removed while the run was in it")
-        record = {"step": step, "images": step * self._batch_size, **scalars}
-        self._jsonl.write(json.dumps(record) + "\n")
-        self._jsonl.flush()
-        self._tensorboard.write_scalars(step, scalars)
-        self._tensorboard.flush()
+    def write_scalars(self, step: int, scalars: Scalars, alarms: Mapping[str, str]) -> None:
+        """Records scalars, shows them on the bar or, without a terminal, as a line; and alarms."""
+        self._write_line({"step": step, "images": step * self._batch_size, **scalars}, alarms)
+        self._write_tensorboard(step, scalars, alarms)
         if self._bar.disable:
-            print(
-                _plain_line(step, self._num_steps, self._batch_size, scalars),
-                file=sys.stderr,
-                flush=True,
-            )
+            line = _plain_line(step, self._num_steps, self._batch_size, scalars, alarms)
+            print(line, file=sys.stderr, flush=True)
         else:
-            self._bar.set_postfix_str(_summary(scalars), refresh=False)
+            self._bar.set_postfix_str(_summary(scalars, alarms), refresh=False)
+        self._tell(step, alarms)
+
+    def write_alarms(self, step: int, alarms: Mapping[str, str]) -> None:
+        """Records alarms of steps that have no scalars."""
+        self._write_line({"step": step, "images": step * self._batch_size}, alarms)
+        self._write_tensorboard(step, {}, alarms)
+        self._tell(step, alarms)
 
     def write_grids(
         self, step: int, samples: np.ndarray, real: np.ndarray, d_real: np.ndarray
@@ -161,19 +89,63 @@ class Telemetry:
         Samples also become samples/<images seen>.png; data never leaves the event file.
         """
         named = {"samples": samples, "real": real, "reconstructions": d_real}
-        self._tensorboard.write_images(step, {k: grids.grid(v)[None] for k, v in named.items()})
+        if self._tensorboard is not None:
+            with self._without_tensorboard_if_it_fails():
+                shown = {name: grids.grid(images)[None] for name, images in named.items()}
+                self._tensorboard.write_images(step, shown)
         name = f"{step * self._batch_size:09d}.png"
         grids.save_png(self._workdir / "samples" / name, grids.grid(samples))
 
+    def _write_line(self, record: Scalars, alarms: Mapping[str, str]) -> None:
+        if os.fstat(self._jsonl.fileno()).st_nlink == 0:
+            raise errors.UserError(f"{self._workdir}: it was removed while the run was in it")
+        told: dict[str, Any] = {"alarms": sorted(alarms)} if alarms else {}
+        self._jsonl.write(json.dumps({**record, **told}) + "\n")
+        self._jsonl.flush()
 
-def write_provenance(workdir: Path, config: Config, start_step: int) -> None:
+    def _write_tensorboard(self, step: int, scalars: Scalars, alarms: Mapping[str, str]) -> None:
+        if self._tensorboard is not None:
+            with self._without_tensorboard_if_it_fails():
+                flags = {f"alarm/{name}": float(name in alarms) for name in health.ALARMS}
+                self._tensorboard.write_scalars(step, {**scalars, **flags})
+                self._tensorboard.flush()
+
+    def _tell(self, step: int, alarms: Mapping[str, str]) -> None:
+        """Says of an alarm once that it is there, and once that it is over."""
+        for name in sorted(alarms.keys() - self._raised):
+            remedy = health.ALARMS[name].remedy
+            _say(f"ALARM {name}, step {step}: {alarms[name]}. What to try: {remedy}")
+        for name in sorted(self._raised - alarms.keys()):
+            _say(f"alarm {name} is over, step {step}")
+        self._raised = set(alarms)
+
+    @contextlib.contextmanager
+    def _without_tensorboard_if_it_fails(self) -> Iterator[None]:
+        """A run is worth more than its curves."""
+        try:
+            yield
+        except OSError as error:
+            if self._tensorboard is not None:
+                with contextlib.suppress(OSError):
+                    self._tensorboard.close()
+            self._tensorboard = None
+            directory = self._workdir / "tensorboard"
+            _say(f"ALARM tensorboard: {directory}: {errors.one_line(error)}; training goes on")
+
+
+def _say(text: str) -> None:
+    tqdm.write(text, file=sys.stderr)
+
+
+def write_provenance(workdir: Path, config: Config, start_step: int, num_rollbacks: int) -> None:
     """Appends this start of the run to provenance.json: code, packages, devices, command, time."""
     path = workdir / "provenance.json"
     changes = _git("status", "--porcelain", "--untracked-files=no")
-    starts = json.loads(path.read_text()) if path.exists() else []
+    starts = files.read_json(path) or []
     starts.append(
         {
             "start_step": start_step,
+            "rollbacks": num_rollbacks,
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "command": sys.argv,
             "commit": commit(),
@@ -213,7 +185,7 @@ def _reopen_jsonl(path: Path, start_step: int) -> Any:
     return path.open("a", encoding="utf-8")
 
 
-def _summary(scalars: Scalars) -> str:
+def _summary(scalars: Scalars, alarms: Mapping[str, str]) -> str:
     shown = {
         "img/s": f"{scalars['images_per_second']:.0f}",
         "L(x)": f"{scalars['loss_real']:.4f}",
@@ -223,12 +195,16 @@ def _summary(scalars: Scalars) -> str:
         "spread": f"{scalars['sample_spread']:.2f}",
         "lr": f"{scalars['learning_rate']:.1e}",
     }
-    return " ".join(f"{name} {value}" for name, value in shown.items())
+    told = [f"ALARM {name}" for name in sorted(alarms)]
+    return " ".join([*(f"{name} {value}" for name, value in shown.items()), *told])
 
 
-def _plain_line(step: int, num_steps: int, batch_size: int, scalars: Scalars) -> str:
+def _plain_line(
+    step: int, num_steps: int, batch_size: int, scalars: Scalars, alarms: Mapping[str, str]
+) -> str:
     seconds_left = (num_steps - step) * batch_size / scalars["images_per_second"]
-    return f"step {step}/{num_steps} {_summary(scalars)} ETA {tqdm.format_interval(seconds_left)}"
+    eta = tqdm.format_interval(seconds_left)
+    return f"step {step}/{num_steps} {_summary(scalars, alarms)} ETA {eta}"
 
 
 def _version(package: str) -> str | None:

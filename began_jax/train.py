@@ -6,10 +6,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from jax import Array
+from jax import numpy as jnp
 from jax.sharding import Mesh
 
 from began_jax import (
@@ -20,6 +22,8 @@ from began_jax import (
     feed,
     files,
     generate,
+    restoring,
+    rollbacks,
     runtime,
     sharding,
     signals,
@@ -28,7 +32,8 @@ from began_jax import (
 from began_jax import config as config_lib
 from began_jax.config import Config, ConfigError
 from began_jax.data import identity
-from began_jax.recorder import CURE, Diverged, Record, Recorder
+from began_jax.health import Unwell
+from began_jax.recorder import Record, Recorder
 from began_jax.train_state import TrainState, is_finite
 from began_jax.train_step import Metrics
 
@@ -42,7 +47,7 @@ def train(config: Config, workdir: Path) -> None:
     Raises:
       ConfigError: impossible settings or data, before anything is computed.
       UserError: `workdir` cannot be used, or another process uses it.
-      Diverged: a loss or parameter is not finite; the checkpoints are from before.
+      Unwell: an alarm that `health.policy` acts on; the checkpoints are from before.
       Stopped: SIGTERM or SIGINT came; the state is saved.
     """
     _check_same_config(workdir, config)
@@ -64,17 +69,72 @@ def train(config: Config, workdir: Path) -> None:
             to_keep=config.train.checkpoints_to_keep,
             keep_every_steps=config.train.keep_checkpoint_every_steps,
         ) as saved:
-            if saved.steps():
-                state = saved.restore(sharding.abstract_state(config, mesh))
-            else:
-                state = sharding.init_state(config, mesh)
-            start_step = int(state.step)
-            if start_step:
-                print(f"{workdir}: goes on from step {start_step}", file=sys.stderr)
-            evaluate = _evaluation(config, workdir, images)
-            telemetry.write_provenance(workdir, config, start_step)
-            with telemetry.Telemetry(workdir, config, start_step) as records:
-                _loop(config, mesh, images, dataset, data_spread, state, saved, records, evaluate)
+            run = _Run(config, workdir, mesh, images, dataset, data_spread, saved)
+            while True:
+                try:
+                    return _go_on(run)
+                except Unwell as unwell:
+                    _roll_back_or_raise(run, unwell)
+
+
+class _Run(NamedTuple):
+    """What stays the same whatever checkpoint a run goes on from."""
+
+    config: Config
+    workdir: Path
+    mesh: Mesh
+    images: np.ndarray
+    dataset: Array | None
+    data_spread: float
+    saved: checkpoints.Checkpoints
+
+
+def _go_on(run: _Run) -> None:
+    """Trains from the newest checkpoint, or from the start."""
+    config, workdir = run.config, run.workdir
+    state, num_rollbacks = _newest_state(run)
+    start_step = int(state.step)
+    if start_step:
+        print(f"{workdir}: goes on from step {start_step}", file=sys.stderr)
+    evaluate = _evaluation(config, workdir, run.images)
+    telemetry.write_provenance(workdir, config, start_step, num_rollbacks)
+    with telemetry.Telemetry(workdir, config, start_step) as records:
+        past = rollbacks.load(workdir)
+        _loop(run, state, records, evaluate, past[-1]["step"] if past else 0)
+
+
+def _newest_state(run: _Run) -> tuple[TrainState, int]:
+    """The state to go on from, and the number of rollbacks, all of which it has seen."""
+    past = rollbacks.load(run.workdir)
+    while True:
+        if run.saved.steps():
+            state = run.saved.restore(sharding.abstract_state(run.config, run.mesh))
+        else:
+            state = sharding.init_state(run.config, run.mesh)
+        missed = past[int(state.rollbacks) :]  # those since it was saved
+        if all(int(state.step) <= one["step"] for one in missed):
+            break
+        run.saved.put_away(int(state.step), "rolled-back-checkpoints")
+    for _ in missed:
+        state = sharding.roll_back(run.config, run.mesh, state)
+    return state, len(past)
+
+
+def _roll_back_or_raise(run: _Run, unwell: Unwell) -> None:
+    """Records that the last good checkpoint is to go on otherwise, or raises what has no cure.
+
+    Raises:
+      Unwell: the policy is another one, or there were `max_rollbacks` of them.
+    """
+    health, past = run.config.health, rollbacks.load(run.workdir)
+    good = unwell.good_step
+    step = max((step for step in run.saved.steps() if good is None or step <= good), default=0)
+    if health.policy != "rollback":
+        raise unwell
+    if len(past) >= health.max_rollbacks:
+        raise errors.UserError(f"{unwell}; {len(past)} rollbacks did not help") from unwell
+    rollbacks.add(run.workdir, step, unwell)
+    print(f"{unwell}; rollback {len(past) + 1}: to step {step}", file=sys.stderr)
 
 
 def _check_same_config(workdir: Path, config: Config) -> None:
@@ -96,16 +156,13 @@ def _make(workdir: Path) -> None:
 
 
 def _loop(
-    config: Config,
-    mesh: Mesh,
-    images: np.ndarray,
-    dataset: Array | None,
-    data_spread: float,
+    run: _Run,
     state: TrainState,
-    saved: checkpoints.Checkpoints,
     records: telemetry.Telemetry,
     evaluate: Callable[[TrainState], None] | None,
+    since: int,
 ) -> None:
+    config, mesh, images, dataset = run.config, run.mesh, run.images, run.dataset
     t, at_once = config.train, config.train.steps_per_dispatch
     train_steps = sharding.compile_steps(config, mesh, at_once, dataset)
     real = np.asarray(images[: t.num_samples])
@@ -116,8 +173,16 @@ def _loop(
     reconstructions = sharding.compile_for(
         mesh, functools.partial(generate.reconstructions, for_grids), state, real
     )
+    copied = sharding.compile_for(mesh, functools.partial(jax.tree.map, jnp.copy), state)
     finite = sharding.compile_for(mesh, is_finite, state)
-    recorder = Recorder(records, real, data_spread)
+
+    def save(step: int, state: TrainState) -> None:
+        if not finite(state):
+            raise Unwell(step, {"not_finite": f"a parameter is not finite after step {step}"})
+        run.saved.save(step, state)
+
+    past = [record for record in restoring.records(run.workdir) if record["step"] > since]
+    recorder = Recorder(records, config, real, run.data_spread, past, since, save)
     in_flight: collections.deque[Metrics] = collections.deque()
     unrecorded: list[tuple[Metrics, int]] = []
     recorded = done = int(state.step)
@@ -139,24 +204,23 @@ def _loop(
             with_grids = done == t.num_steps or _crosses_multiple(
                 done * t.batch_size, num * t.batch_size, t.sample_every_images
             )
+            with_save = done % t.checkpoint_every_steps == 0 or ending
+            to_save = copied(state) if with_save else None
             if done % t.log_every_steps == 0 or with_grids or ending:
-                samples, spread = fixed_samples(state)
+                samples, spread, outside = fixed_samples(state)
                 d_real = reconstructions(state, real) if with_grids else None
                 kept = samples if with_grids else None
                 now = time.monotonic()  # the device is at most a few dispatches behind the host
                 rate = t.batch_size * (done - recorded) / (now - last_time)
-                recorder.put(Record(done, rate, unrecorded, spread, kept, d_real))
+                recorder.put(Record(done, rate, unrecorded, spread, outside, kept, d_real, to_save))
                 unrecorded, recorded, last_time = [], done, now
-            if done % t.checkpoint_every_steps == 0 or ending:
-                if not finite(state):
-                    recorder.flush()  # tells more, if a loss was the first to go
-                    raise Diverged(f"a parameter is not finite after step {done}; {CURE}")
-                saved.save(done, state)
-                if evaluate is not None and done % config.eval.every_steps == 0:
-                    recorder.flush()  # the report tells M_global
-                    before = time.monotonic()
-                    evaluate(state)
-                    last_time += time.monotonic() - before
+            elif to_save is not None:
+                recorder.save(done, to_save)
+            if evaluate is not None and stop is None and done % config.eval.every_steps == 0:
+                recorder.flush()  # the report tells M_global
+                before = time.monotonic()
+                evaluate(state)
+                last_time += time.monotonic() - before
             if stop is not None:
                 recorder.flush()
                 raise signals.Stopped(stop, done)

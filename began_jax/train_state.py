@@ -17,7 +17,8 @@ class TrainState(struct.PyTreeNode):
     """The state between two steps; scalars unless said otherwise."""
 
     step: Array  # int32, steps done
-    seed: Array  # uint32, with `step` the source of everything random
+    seed: Array  # uint32, with `step` and `rollbacks` the source of everything random
+    rollbacks: Array  # uint32, how often a checkpoint went on after an alarm
     generator: models.Params
     generator_average: models.Params | None  # None when the moving average is off
     generator_adam: optax.OptState
@@ -38,6 +39,13 @@ def is_finite(state: TrainState) -> Array:
     return jnp.array([jnp.isfinite(leaf).all() for leaf in leaves]).all()
 
 
+def roll_back(config: Config, state: TrainState) -> TrainState:
+    """The state with half its learning rate (not below the floor) and other latents to come."""
+    return state.replace(
+        rollbacks=state.rollbacks + 1, plateau=optimizers.halve(config.optim, state.plateau)
+    )
+
+
 def init(config: Config) -> TrainState:
     """The state before the first step, a pure function of the config and its seed."""
     key_generator, key_discriminator = jax.random.split(randomness.key(config.seed, Purpose.INIT))
@@ -46,6 +54,7 @@ def init(config: Config) -> TrainState:
     return TrainState(
         step=jnp.int32(0),
         seed=jnp.uint32(config.seed),
+        rollbacks=jnp.uint32(0),
         generator=generator,
         generator_average=generator if config.optim.ema_half_life_images else None,
         generator_adam=optimizers.init_adam(config.optim, generator),

@@ -32,7 +32,9 @@ def train_step(config: Config, state: TrainState, images: Array) -> tuple[TrainS
       step used.
     """
     began = config.began
-    keys = randomness.key(state.seed, Purpose.STEP, state.step)
+    # After a rollback as if of another seed, so that the redone steps see other latents.
+    seed = state.seed + state.rollbacks * jnp.uint32(0x9E3779B9)
+    keys = randomness.key(seed, Purpose.STEP, state.step)
     key_flip, key_d, key_g = jax.random.split(keys, 3)
     x = pixels.to_float(images)
     if config.data.flip:

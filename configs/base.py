@@ -74,6 +74,15 @@ def get_config() -> ConfigDict:
     train.checkpoints_to_keep = 3  # the newest
     train.keep_checkpoint_every_steps = 0  # keep each multiple of it besides; 0: off
 
+    config.health = health = ConfigDict()
+    # What an alarm does (docs/troubleshooting.md): "warn": it is told; "stop": the run ends, its
+    # last checkpoints are from before; "rollback": the last good checkpoint goes on with half the
+    # learning rate and other latents.
+    health.policy = "warn"
+    health.max_rollbacks = 3  # the next alarm stops the run
+    health.window_steps = 10_000  # so long k may stand at 0 or 1, and L(G(z)) / L(x) be off gamma
+    health.grace_images = 50_000  # until then the samples may be alike
+
     config.eval = evaluation = ConfigDict()
     # Features of an evaluation: "random_conv" (needs no file), "efficientnet_lite0", "inception".
     evaluation.network = "random_conv"

@@ -32,4 +32,6 @@ def get_config() -> ConfigDict:
     config.train.log_every_steps = 200
     config.train.sample_every_images = 8_000
     config.train.checkpoint_every_steps = 1_000
+    config.health.window_steps = 2_000
+    config.health.grace_images = 24_000
     return config

@@ -1,3 +1,5 @@
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -80,6 +82,42 @@ def test_a_damaged_checkpoint_is_passed_over_unless_it_was_asked_for(tmp_path):
     damage(tmp_path / "1")
     with Checkpoints(tmp_path) as saved, pytest.raises(CheckpointError, match="no readable"):
         saved.restore(target)
+
+
+def test_a_flipped_bit_is_never_restored(tmp_path):
+    """Orbax itself sees some, in some files; others hold nothing that is read."""
+    state, target = setup()
+    save(tmp_path / "whole", state, [1, 2])
+    fingerprints = {
+        step: checkpoints.fingerprint(state.replace(step=jnp.int32(step))) for step in (1, 2)
+    }
+    paths = [path for path in (tmp_path / "whole" / "2").rglob("*") if path.is_file()]
+    restored_steps = []
+    for i, path in enumerate(sorted(paths)):
+        directory = tmp_path / str(i)
+        shutil.copytree(tmp_path / "whole", directory)
+        content = bytearray(path.read_bytes())
+        if not content:
+            continue
+        content[np.random.default_rng(i).integers(len(content))] ^= 16
+        (directory / path.relative_to(tmp_path / "whole")).write_bytes(content)
+        with Checkpoints(directory) as saved:
+            restored = saved.restore(target)
+        step = int(restored.step)
+        assert checkpoints.fingerprint(restored) == fingerprints[step], path
+        restored_steps.append(step)
+    assert restored_steps.count(1) >= 4
+
+
+def test_other_bytes_than_were_saved_are_seen_by_their_digest(tmp_path):
+    state, target = setup()
+    save(tmp_path, state, [1, 2])
+    digest = tmp_path / "2" / "digest" / "metadata"
+    digest.write_text('{"sha256": "0"}')
+    with Checkpoints(tmp_path) as saved:
+        assert int(saved.restore(target).step) == 1
+        with pytest.raises(CheckpointError, match="its bytes are not those that were saved"):
+            saved.restore(target, 2)
 
 
 def test_a_run_goes_on_saving_past_a_damaged_checkpoint(tmp_path):

@@ -92,6 +92,27 @@ def test_m_global_is_that_of_the_steps_since_the_checkpoint_before(run):
     assert evaluate.recorded_m_global(workdir / "nowhere", config, 6) is None
 
 
+def test_a_torn_last_record_of_a_killed_run_is_left_out(run, tmp_path):
+    workdir, _ = run
+    text = (workdir / "metrics.jsonl").read_text()
+    (tmp_path / "metrics.jsonl").write_text(text + '{"step": 8, "m_gl')
+    assert restoring.records(tmp_path) == restoring.records(workdir)
+    (tmp_path / "metrics.jsonl").write_text('{"step": \n' + text)
+    with pytest.raises(errors.UserError, match=r"metrics\.jsonl: cannot be read"):
+        restoring.records(tmp_path)
+
+
+def test_the_reconstruction_error_is_that_of_floats(run):
+    workdir, images = run
+    _, found = report(workdir)
+    config, state = restoring.restore(workdir, None)
+    looked_at = images[:5]  # as many as the pairs
+    x = looked_at / 255.0 - 0.5
+    reconstructed = np.asarray(generate.reconstructions(config, state, looked_at))
+    expected = np.abs(x - reconstructed).mean()
+    assert found["reconstruction_error"] == pytest.approx(expected, rel=1e-4)
+
+
 def fake_report(m_global, **means):
     metrics = {name: {"mean": value, "std": None} for name, value in means.items()}
     return {"m_global": m_global, "metrics": metrics}

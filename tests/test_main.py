@@ -100,7 +100,7 @@ def test_a_run_leaves_its_records(uninterrupted):
     assert [line["step"] for line in lines] == list(range(10, 301, 10))
     assert set(lines[0]) == {
         *("step", "images", "loss_real", "loss_fake", "k", "balance", "m_global"),
-        *("learning_rate", "images_per_second", "sample_spread"),
+        *("learning_rate", "images_per_second", "sample_spread", "sample_outside"),
     }
     assert [path.name for path in (workdir / "samples").iterdir()] == ["000002400.png"]
 
@@ -143,7 +143,9 @@ def test_stopped_by_a_signal_saves_first_and_resumes_exactly(uninterrupted, tmp_
     both = measured(whole).keys() & measured(tmp_path / "run").keys()
     later = [step for step in both if step > saved + 10]
     assert later
-    assert all(measured(whole)[s] == measured(tmp_path / "run")[s] for s in later)
+    assert {s: measured(whole)[s] for s in later} == {
+        s: measured(tmp_path / "run")[s] for s in later
+    }
 
 
 def test_a_killed_run_is_resumed_by_the_launcher(uninterrupted, tmp_path):

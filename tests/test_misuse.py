@@ -58,6 +58,10 @@ def main(root, *arguments):
         ("--workdir=run --mode=reconstruct --images=float.npy", "float.npy"),
         ("--workdir=run --mode=reconstruct --images=absent.png", "absent.png: "),
         ("--workdir=run --mode=sample --out=x.gif", "--out=x.gif: a .png"),
+        ("--workdir=run --mode=sample --out=", "--out: a path is needed"),
+        ("--workdir=run --mode=sample --out=/etc/hostname/x.png", "/etc/hostname"),
+        ("--workdir=run --mode=interpolate --images=text.png", "--images: --between=latents"),
+        ("--workdir=run --mode=evaluate --seed=4294967295", "--seed=4294967295: 3 seeds"),
         ("--workdir=run --mode=sample --columns=3", "--columns: --mode=sample takes"),
     ],
 )

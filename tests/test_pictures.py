@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from began_jax import errors, pictures, restoring, train
+from began_jax import errors, generate, pictures, pixels, restoring, train
 from tests.conftest import make_config
 
 R = 16
@@ -63,6 +63,9 @@ def test_reconstructions_stand_beside_the_images(run, tmp_path):
     workdir, images = run
     out = pictures.reconstruct(workdir, None, step=None, images=None, num=4)
     np.testing.assert_array_equal(read(out)[:R, :R], images[0])
+    config, state = restoring.restore(workdir, None)
+    (d_of_x,) = pixels.to_uint8(generate.reconstructed(config, state, images[:1]))
+    np.testing.assert_array_equal(read(out)[:R, R : 2 * R], d_of_x)
     Image.fromarray(images[5]).save(tmp_path / "5.png")
     given = pictures.reconstruct(
         workdir, tmp_path / "out.png", step=None, images=str(tmp_path / "5.png"), num=4

@@ -4,15 +4,21 @@ import numpy as np
 import pytest
 from jax import numpy as jnp
 
-from began_jax.recorder import Diverged, Record, Recorder
+from began_jax.health import Unwell
+from began_jax.recorder import Record, Recorder
+from tests.conftest import make_config
 
 
 class FakeTelemetry:
     def __init__(self):
-        self.scalars, self.grids = {}, {}
+        self.scalars, self.alarms, self.grids = {}, {}, {}
 
-    def write_scalars(self, step, scalars):
+    def write_scalars(self, step, scalars, alarms):
         self.scalars[step] = scalars
+        self.alarms[step] = alarms
+
+    def write_alarms(self, step, alarms):
+        self.alarms[step] = alarms
 
     def write_grids(self, step, samples, real, reconstructions):
         self.grids[step] = samples, real, reconstructions
@@ -21,22 +27,24 @@ class FakeTelemetry:
 def metrics(losses, ks):
     return {
         "loss_real": jnp.array(losses, jnp.float32),
+        "loss_fake": jnp.array(losses, jnp.float32) / 2,
         "k": jnp.array(ks, jnp.float32),
         "learning_rate": jnp.array(ks, jnp.float32),
     }
 
 
-def record(step, losses, samples=None):
+def record(step, losses, samples=None, spread=0.1, state=None):
     ks = range(len(losses))
     # The first step on its own, the others as a dispatch that could have held one more.
     first, others = metrics(losses[:1], ks[:1]), metrics([*losses[1:], np.nan], [*ks[1:], 9])
     parts = [(first, 1), (others, len(losses) - 1)]
-    return Record(step, 7.0, parts, jnp.float32(0.1), samples, samples)
+    outside = jnp.float32(0.25)
+    return Record(step, 7.0, parts, jnp.float32(spread), outside, samples, samples, state)
 
 
-def make(real=None):
+def make(real=None, save=None, past=(), **overrides):
     telemetry = FakeTelemetry()
-    return telemetry, Recorder(telemetry, real, data_spread=0.2)
+    return telemetry, Recorder(telemetry, make_config(**overrides), real, 0.2, past, 0, save)
 
 
 def test_the_loop_goes_on_while_a_record_is_written():
@@ -44,9 +52,9 @@ def test_the_loop_goes_on_while_a_record_is_written():
     may_write = threading.Event()
     write_scalars = telemetry.write_scalars
 
-    def slow(step, scalars):
+    def slow(step, scalars, alarms):
         assert may_write.wait(60)
-        write_scalars(step, scalars)
+        write_scalars(step, scalars, alarms)
 
     telemetry.write_scalars = slow
     recorder.put(record(2, [1.0, 3.0]))
@@ -62,7 +70,7 @@ def test_the_loop_goes_on_while_a_record_is_written():
 def test_what_went_wrong_with_a_record_is_told_at_the_next():
     _, recorder = make()
     recorder.put(record(2, [1.0, float("nan")]))
-    with pytest.raises(Diverged, match="at step 2"):
+    with pytest.raises(Unwell, match="at step 2"):
         recorder.put(record(4, [5.0, 5.0]))
 
 
@@ -72,9 +80,11 @@ def test_measurements_are_means_and_states_are_last_values():
     recorder.flush()
     assert telemetry.scalars[2] == {
         "loss_real": 2.0,
+        "loss_fake": 1.0,
         "k": 1.0,
         "learning_rate": 1.0,
         "sample_spread": pytest.approx(0.5),
+        "sample_outside": 0.25,
         "images_per_second": 7.0,
     }
 
@@ -94,6 +104,37 @@ def test_grids_are_bytes_beside_the_real_images():
 def test_the_first_step_that_diverged_is_named(bad):
     telemetry, recorder = make()
     recorder.put(record(10, [1.0, 1.0, bad, bad]))
-    with pytest.raises(Diverged, match=r"loss_real is (nan|inf) at step 9"):
+    with pytest.raises(Unwell, match=r"loss_\w+ is (nan|inf) at step 9"):
         recorder.flush()
     assert telemetry.scalars == {}
+    assert list(telemetry.alarms[10]) == ["not_finite"]
+
+
+def test_an_alarm_is_told_or_ends_the_run_and_then_nothing_is_saved():
+    saved = []
+
+    def save(step, state):
+        saved.append((step, state))
+
+    past = [{"step": 1, "k": 0.5, "learning_rate": 1e-4, "sample_spread": 0.9}]
+    alike = {"spread": 0.001, "state": "the state"}
+    for policy in ("warn", "stop"):
+        telemetry, recorder = make(
+            save=save,
+            past=past,
+            health__policy=policy,
+            health__grace_images=0,
+        )
+        recorder.put(record(2, [1.0], state="the state"))
+        recorder.put(record(4, [1.0], **alike))
+        if policy == "warn":
+            recorder.flush()
+        else:
+            with pytest.raises(Unwell, match=r"step 4: collapse: sample_spread 0\.005") as raised:
+                recorder.flush()
+            assert list(raised.value.alarms) == ["collapse"]
+        assert {step: list(alarms) for step, alarms in telemetry.alarms.items()} == {
+            2: [],
+            4: ["collapse"],
+        }
+    assert saved == [(2, "the state"), (4, "the state"), (2, "the state")]

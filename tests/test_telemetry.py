@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import subprocess
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from began_jax import telemetry
+from began_jax import event_files, health, telemetry
 from tests.conftest import ROOT, make_config
 
 SCALARS = {
@@ -28,7 +29,7 @@ def images(value):
 def write(workdir, steps, start_step=0):
     with telemetry.Telemetry(workdir, make_config(), start_step) as records:
         for step in steps:
-            records.write_scalars(step, SCALARS)
+            records.write_scalars(step, SCALARS, {})
         records.write_grids(steps[-1], images(10), images(20), images(30))
 
 
@@ -66,16 +67,66 @@ def test_tensorboard_gets_scalars_grids_and_hyperparameters(tmp_path):
     assert b"model.resolution" in content
 
 
+def test_an_alarm_is_told_once_and_stands_in_every_record(tmp_path, capfd):
+    with telemetry.Telemetry(tmp_path, make_config(), 0) as records:
+        for step, alarms in ((2, {}), (4, {"collapse": "alike"}), (5, {"collapse": "alike"})):
+            records.write_scalars(step, SCALARS, alarms)
+        records.write_scalars(6, SCALARS, {})
+        records.write_alarms(6, {"not_finite": "loss_real is nan at step 6"})
+    lines = read_jsonl(tmp_path)
+    assert [line.get("alarms") for line in lines] == [
+        *(None, ["collapse"], ["collapse"], None, ["not_finite"])
+    ]
+    told = capfd.readouterr().err.splitlines()
+    assert [line for line in told if line.lower().startswith("alarm")] == [
+        "ALARM collapse, step 4: alike. What to try: " + health.ALARMS["collapse"].remedy,
+        "alarm collapse is over, step 6",
+        "ALARM not_finite, step 6: loss_real is nan at step 6. What to try: "
+        + health.ALARMS["not_finite"].remedy,
+    ]
+    assert sum("ALARM collapse ETA" in line for line in told) == 2
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.value for event in events.Scalars("alarm/collapse")] == [0, 1, 1, 0, 0]
+    assert [event.value for event in events.Scalars("alarm/not_finite")] == [0, 0, 0, 0, 1]
+
+
+def test_a_run_goes_on_without_tensorboard(tmp_path, capfd):
+    (tmp_path / "tensorboard").write_text("no folder")
+    write(tmp_path, [2, 4])
+    assert len(read_jsonl(tmp_path)) == 2
+    told = [line for line in capfd.readouterr().err.splitlines() if "ALARM" in line]
+    assert len(told) == 1
+    assert told[0].startswith("ALARM tensorboard: ")
+    assert told[0].endswith("training goes on")
+
+
+def test_a_full_disk_ends_tensorboard_and_not_the_run(tmp_path, capfd, monkeypatch):
+    with telemetry.Telemetry(tmp_path, make_config(), 0) as records:
+        records.write_scalars(2, SCALARS, {})
+
+        def full(self, event):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(event_files.event_file_writer.EventsWriter, "write_event", full)
+        records.write_scalars(4, SCALARS, {})
+        records.write_grids(4, images(10), images(20), images(30))
+    assert len(read_jsonl(tmp_path)) == 2
+    told = [line for line in capfd.readouterr().err.splitlines() if "ALARM" in line]
+    assert len(told) == 1
+    assert "No space left on device" in told[0]
+
+
 def test_only_samples_become_files(tmp_path):
     write(tmp_path, [2])
     assert [path.name for path in (tmp_path / "samples").iterdir()] == ["000000008.png"]
 
 
 def test_every_start_is_kept_in_the_provenance(tmp_path):
-    telemetry.write_provenance(tmp_path, make_config(), 0)
-    telemetry.write_provenance(tmp_path, make_config(), 40)
+    telemetry.write_provenance(tmp_path, make_config(), 0, 0)
+    telemetry.write_provenance(tmp_path, make_config(), 40, 2)
     starts = json.loads((tmp_path / "provenance.json").read_text())
     assert [start["start_step"] for start in starts] == [0, 40]
+    assert [start["rollbacks"] for start in starts] == [0, 2]
     assert starts[0]["packages"]["jax"]
     assert starts[0]["devices"] == ["cpu:cpu"] * 4
 

@@ -1,20 +1,22 @@
 """The loop in this process: what it records when, and what stops it."""
 
+import dataclasses
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
 import pytest
 
-from began_jax import checkpoints, errors, feed, sharding, telemetry, train
+from began_jax import checkpoints, errors, feed, restoring, sharding, telemetry, train
 from began_jax.config import ConfigError
 from began_jax.data import identity
-from began_jax.recorder import Diverged
+from began_jax.health import Unwell
 from began_jax.signals import Stopped
 from tests.conftest import ROOT, make_config
 
@@ -65,36 +67,131 @@ def test_a_signal_at_any_moment_of_a_step_is_answered_by_a_saved_state(tmp_path,
     assert steps_saved(tmp_path / "run") == [5]
 
 
-@pytest.fixture
-def poisoned_steps(monkeypatch):
-    """Every step leaves a G that is not finite, behind losses from before its update."""
+def poison(monkeypatch, when):
+    """G is not finite after the first step of a state for which `when` holds."""
     original = sharding.compile_steps
 
     def compile_steps(*args):
         train_steps = original(*args)
 
         def steps(state, batches, num_steps):
+            bad = when(state)
             state, metrics = train_steps(state, batches, num_steps)
-            bad = jax.tree.map(lambda leaf: leaf * np.nan, state.generator)
-            return state.replace(generator=bad), metrics
+            if bad:
+                g = jax.tree.map(lambda leaf: leaf * np.nan, state.generator)
+                state = state.replace(generator=g)
+            return state, metrics
 
         return steps
 
     monkeypatch.setattr(sharding, "compile_steps", compile_steps)
 
 
+@pytest.fixture
+def poisoned_steps(monkeypatch):
+    """Every step leaves a G that is not finite, behind losses from before its update."""
+    poison(monkeypatch, lambda state: True)
+
+
 def test_a_state_that_is_not_finite_is_not_saved(tmp_path, poisoned_steps):
     config = array_config(tmp_path / "x.npy", noise(), train__checkpoint_every_steps=1)
-    with pytest.raises(Diverged, match="a parameter is not finite after step 1"):
+    with pytest.raises(Unwell, match="a parameter is not finite after step 1"):
         train.train(config, tmp_path / "run")
     assert steps_saved(tmp_path / "run") == []
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, poisoned_steps):
     config = array_config(tmp_path / "x.npy", noise(), train__log_every_steps=1)
-    with pytest.raises(Diverged, match=r"\w+ is nan at step 2"):
+    with pytest.raises(Unwell, match=r"\w+ is nan at step 2"):
         train.train(config, tmp_path / "run")
-    assert [record["step"] for record in records(tmp_path / "run")] == [1]
+    first, second = records(tmp_path / "run")
+    assert (first["step"], second["step"]) == (1, 2)
+    assert second["alarms"] == ["not_finite"]
+
+
+def restored(workdir):
+    config = restoring.load_config(workdir)
+    state = sharding.abstract_state(config, sharding.make_mesh(4))
+    with checkpoints.Checkpoints(workdir / "checkpoints") as saved:
+        return saved.restore(state)
+
+
+ROLLBACK = {
+    "health__policy": "rollback",
+    "train__checkpoint_every_steps": 2,
+    "train__log_every_steps": 2,
+}
+
+
+def test_a_rollback_goes_on_with_half_the_rate_and_other_latents(tmp_path, monkeypatch, capfd):
+    config = array_config(tmp_path / "x.npy", noise(), **ROLLBACK)
+    train.train(config, tmp_path / "well")
+    poison(monkeypatch, lambda state: int(state.step) == 4 and not int(state.rollbacks))
+    train.train(config, tmp_path / "run")
+    message = "rollback 1: to step 4"
+    assert message in capfd.readouterr().err
+
+    (entry,) = json.loads((tmp_path / "run" / "rollbacks.json").read_text())
+    assert (entry["step"], entry["alarm_step"]) == (4, 6)
+    assert list(entry["alarms"]) == ["not_finite"]
+    starts = json.loads((tmp_path / "run" / "provenance.json").read_text())
+    assert [(one["start_step"], one["rollbacks"]) for one in starts] == [(0, 0), (4, 1)]
+    rates = {record["step"]: record["learning_rate"] for record in records(tmp_path / "run")}
+    assert rates == {2: pytest.approx(1e-4), 4: pytest.approx(1e-4), 6: pytest.approx(5e-5)}
+    state = restored(tmp_path / "run")
+    assert (int(state.step), int(state.rollbacks)) == (6, 1)
+    # Other latents: L(G(z)) of the first redone step, from the same parameters, is another one.
+    well, redone = (records(tmp_path / name)[2]["loss_fake"] for name in ("well", "run"))
+    assert redone != well
+
+    # A checkpoint from before the rollback knows nothing of it; the run does.
+    for name in ("4", "6"):
+        shutil.rmtree(tmp_path / "run" / "checkpoints" / name)
+    train.train(config, tmp_path / "run")
+    assert int(restored(tmp_path / "run").rollbacks) == 1
+
+
+def test_a_collapse_goes_back_to_where_the_samples_varied(tmp_path, monkeypatch):
+    """The checkpoints since then are kept apart, also when the process dies before they are."""
+    spreads = {2: 0.5, 4: 0.5, 6: 0.4, 8: 0.2, 10: 0.5}
+    original = train.Recorder.put
+
+    def put(self, record):
+        spread = np.float32(spreads[record.step] if not self._since else 0.5)
+        original(self, dataclasses.replace(record, spread=spread))
+
+    monkeypatch.setattr(train.Recorder, "put", put)
+    monkeypatch.setattr(identity, "spread", lambda images: 1.0)
+    values = {"health__grace_images": 0, "health__window_steps": 99, "train__num_steps": 10}
+    config = array_config(tmp_path / "x.npy", noise(), **{**ROLLBACK, **values})
+    train.train(config, tmp_path / "run")
+    (entry,) = json.loads((tmp_path / "run" / "rollbacks.json").read_text())
+    assert (entry["step"], entry["alarm_step"]) == (4, 8)
+    apart = [path.name for path in (tmp_path / "run" / "rolled-back-checkpoints").iterdir()]
+    assert [name.split("-")[0] for name in apart] == ["6"]
+    assert int(restored(tmp_path / "run").rollbacks) == 1
+
+
+def test_rollbacks_end_when_they_do_not_help(tmp_path, monkeypatch):
+    poison(monkeypatch, lambda state: int(state.step) == 4)
+    config = array_config(tmp_path / "x.npy", noise(), health__max_rollbacks=2, **ROLLBACK)
+    with pytest.raises(errors.UserError, match="2 rollbacks did not help") as raised:
+        train.train(config, tmp_path / "run")
+    assert len(str(raised.value).splitlines()) == 1
+    assert len(json.loads((tmp_path / "run" / "rollbacks.json").read_text())) == 2
+    assert steps_saved(tmp_path / "run") == [2, 4]
+    # As often as one asks; nothing is lost by it.
+    with pytest.raises(errors.UserError, match="2 rollbacks did not help"):
+        train.train(config, tmp_path / "run")
+    assert steps_saved(tmp_path / "run") == [2, 4]
+
+
+def test_a_rollback_before_the_first_checkpoint_begins_anew(tmp_path, monkeypatch):
+    poison(monkeypatch, lambda state: int(state.step) == 0 and not int(state.rollbacks))
+    train.train(array_config(tmp_path / "x.npy", noise(), **ROLLBACK), tmp_path / "run")
+    (entry,) = json.loads((tmp_path / "run" / "rollbacks.json").read_text())
+    assert entry["step"] == 0
+    assert int(restored(tmp_path / "run").rollbacks) == 1
 
 
 def test_where_a_dispatch_begins_and_where_the_images_lie_changes_no_bit(tmp_path, monkeypatch):
@@ -225,13 +322,34 @@ def test_bad_data_is_told_before_a_device_is_touched(tmp_path):
     assert "config.data.path = 'nowhere.npy'" in done.stdout
 
 
+def test_a_clock_that_jumps_between_saves_changes_nothing(tmp_path, monkeypatch):
+    """While a save is under way Orbax may take a jump for a timeout: then a line ends the run."""
+    config = array_config(tmp_path / "x.npy", noise(), train__checkpoint_every_steps=2)
+    train.train(config, tmp_path / "usual")
+    jumps = {2: 0.0, 4: 1e6, 6: -1e6}
+    real_time, offset, save = time.time, [0.0], checkpoints.Checkpoints.save
+
+    def save_after_a_jump(self, step, state):
+        self._manager.wait_until_finished()
+        offset[0] = jumps[step]
+        save(self, step, state)
+
+    monkeypatch.setattr(time, "time", lambda: real_time() + offset[0])
+    monkeypatch.setattr(checkpoints.Checkpoints, "save", save_after_a_jump)
+    train.train(config, tmp_path / "jumping")
+    fingerprints = [checkpoints.fingerprint(restored(tmp_path / n)) for n in ("usual", "jumping")]
+    assert fingerprints[0] == fingerprints[1]
+    assert steps_saved(tmp_path / "jumping") == [2, 4, 6]
+    assert all(record["images_per_second"] > 0 for record in records(tmp_path / "jumping"))
+
+
 def test_a_folder_that_vanishes_stops_the_run(tmp_path, monkeypatch):
     original = telemetry.Telemetry.write_scalars
 
-    def removed(self, step, scalars):
+    def removed(self, step, scalars, alarms):
         if step == 4:
             shutil.rmtree(tmp_path / "run")
-        original(self, step, scalars)
+        original(self, step, scalars, alarms)
 
     monkeypatch.setattr(telemetry.Telemetry, "write_scalars", removed)
     config = array_config(tmp_path / "x.npy", noise(), train__num_steps=1000)

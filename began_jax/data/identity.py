@@ -20,12 +20,14 @@ def check_same(path: Path, images: np.ndarray) -> None:
 
     Raises:
       ConfigError: the images are not those of the run's start.
+      UserError: the file cannot be read.
     """
     digest = hashlib.sha256(np.ascontiguousarray(_some(images)).tobytes()).hexdigest()
     identity = {"shape": list(images.shape), "sha256_of_some": digest}
-    if not path.exists():
+    known = files.read_json(path)
+    if known is None:
         files.write_text(path, json.dumps(identity) + "\n")
-    elif json.loads(path.read_text(encoding="utf-8")) != identity:
+    elif known != identity:
         raise ConfigError(
             f"config.data: {len(images)} images that are not those of {path.parent}'s run"
         )

@@ -7,7 +7,6 @@ measured on faces that it has not seen: `Regressor.held_out`.
 
 import hashlib
 import json
-import zipfile
 from typing import Any, NamedTuple
 
 import jax
@@ -108,7 +107,7 @@ def regressor(resolution: int, channels: int) -> Regressor:
     try:
         with path.open("rb") as stored, np.load(stored, allow_pickle=False) as saved:
             leaves = [saved[f"parameter{i}"] for i in range(len(leaves))]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # zipfile and NumPy raise whatever they trip over
         raise errors.UserError(
             f"{path}: the regressor cannot be read ({errors.one_line(error)}); delete it, and it "
             "is trained again"

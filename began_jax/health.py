@@ -1,0 +1,166 @@
+"""Whether a run is well: pure checks of what it has recorded, each with what to try.
+
+A record is the mean of the steps since the one before (`metrics.jsonl`), so that every step counts
+and none waits. docs/troubleshooting.md tells more about each alarm.
+"""
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from began_jax import errors
+from began_jax.config import Config
+
+Record = Mapping[str, float]
+
+_LOWEST_SPREAD = 0.1  # of the data's; all samples are nearly the same
+_LOST_SPREAD = 0.5  # of the highest so far
+_AS_VARIED = 0.9  # of the highest
+_BALANCE = 0.5  # of γ, but
+_LEAST_BALANCE = 0.1
+_OUTSIDE = 0.5  # of the sampled values
+
+
+class Alarm(NamedTuple):
+    """What an alarm means: whether `health.policy` acts on it or it is only told, and the cure."""
+
+    acted_on: bool
+    remedy: str
+
+
+# The paper and its followers' experience (docs/paper.md, "Training").
+ALARMS = {
+    "not_finite": Alarm(True, "a lower config.optim.learning_rate"),
+    "collapse": Alarm(
+        True,
+        "a lower config.optim.learning_rate, a higher config.began.gamma, config.model.skips=True",
+    ),
+    "k_at_bound": Alarm(
+        True, "at 0 a higher config.began.gamma, at 1 a lower one, or another config.began.lambda_k"
+    ),
+    "off_balance": Alarm(
+        True, "a higher config.began.lambda_k, if k still moves; else another config.began.gamma"
+    ),
+    "stalled": Alarm(
+        False, "nothing, if the samples are good; else more of config.model.n or of data"
+    ),
+    "out_of_range": Alarm(False, "a lower config.optim.learning_rate; config.model.init='paper'"),
+}
+
+
+class Unwell(errors.UserError):
+    """An alarm that `health.policy` acts on.
+
+    `good_step`: the last step known to be good; None: no worse than any before.
+    """
+
+    def __init__(self, step: int, alarms: Mapping[str, str], good_step: int | None = None):
+        told = "; ".join(f"{name}: {text}" for name, text in alarms.items())
+        remedies = "; ".join(ALARMS[name].remedy for name in alarms)
+        super().__init__(f"step {step}: {told}. What to try: {remedies}")
+        self.step = step
+        self.alarms = dict(alarms)
+        self.good_step = good_step
+
+
+def alarms(config: Config, records: Sequence[Record], since: int = 0) -> dict[str, str]:
+    """What the newest of a run's records, in order, raises: texts by name.
+
+    `since`: the step at which the run began or was last rolled back; the records are from then on.
+    """
+    checks: dict[str, Callable[[Config, Sequence[Record], int], str | None]] = {
+        "collapse": _collapse,
+        "k_at_bound": _k_at_bound,
+        "off_balance": _off_balance,
+        "stalled": _stalled,
+        "out_of_range": _out_of_range,
+    }
+    texts = {name: check(config, records, since) for name, check in checks.items()}
+    return {name: text for name, text in texts.items() if text is not None}
+
+
+def acted_on(alarms: Mapping[str, str]) -> dict[str, str]:
+    """Those that `health.policy` acts on."""
+    return {name: text for name, text in alarms.items() if ALARMS[name].acted_on}
+
+
+def last_varied_step(config: Config, records: Sequence[Record], since: int = 0) -> int:
+    """The last step whose samples were about as varied as they ever were; `since` if none was."""
+    spreads = _spreads(config, records, since)
+    highest = max(spreads.values(), default=0.0)
+    if highest < _LOWEST_SPREAD:
+        return since
+    return int(max(step for step, spread in spreads.items() if spread >= _AS_VARIED * highest))
+
+
+def _collapse(config: Config, records: Sequence[Record], since: int) -> str | None:
+    spreads = _spreads(config, records, since)
+    if not spreads:
+        return None
+    *_, spread = spreads.values()
+    lowest = max(_LOWEST_SPREAD, _LOST_SPREAD * max(spreads.values()))
+    if spread >= lowest:
+        return None
+    return f"sample_spread {spread:.3f} is below {lowest:.3f}, the samples are too much alike"
+
+
+def _spreads(config: Config, records: Sequence[Record], since: int) -> dict[float, float]:
+    """By step, from when on they count: every run begins with samples that are all alike."""
+    grace = config.health.grace_images / config.train.batch_size
+    first = since + config.health.window_steps if since else grace
+    return {
+        record["step"]: record["sample_spread"] for record in records if record["step"] >= first
+    }
+
+
+def _k_at_bound(config: Config, records: Sequence[Record], since: int) -> str | None:
+    ks = [record["k"] for record in _window(config, records, since)]
+    if not ks or ks != [ks[0]] * len(ks) or ks[0] not in (0.0, 1.0):
+        return None
+    return f"k has been {ks[0]:.0f} for {config.health.window_steps} steps"
+
+
+def _off_balance(config: Config, records: Sequence[Record], since: int) -> str | None:
+    window = _window(config, records, since)
+    if not window:
+        return None
+    ratio = _mean(window, "loss_fake") / max(_mean(window, "loss_real"), 1e-12)
+    gamma = config.began.gamma
+    if abs(ratio - gamma) <= max(_BALANCE * gamma, _LEAST_BALANCE):
+        return None
+    return (
+        f"L(G(z)) / L(x) was {ratio:.3f} over {config.health.window_steps} steps, gamma is {gamma}"
+    )
+
+
+def _stalled(config: Config, records: Sequence[Record], since: int) -> str | None:
+    floor = config.optim.min_learning_rate * (1 + 1e-4)  # what float32 makes of it
+    window = _window(config, records, since)
+    before = _window(config, records[: len(records) - len(window)], since)
+    both = [*before, *window]
+    if not before or not window or any(record["learning_rate"] > floor for record in both):
+        return None
+    now, then = _mean(window, "m_global"), _mean(before, "m_global")
+    if then - now > config.optim.decay_threshold:
+        return None
+    return f"the learning rate is at its floor and M_global went from {then:.4f} to {now:.4f}"
+
+
+def _out_of_range(config: Config, records: Sequence[Record], since: int) -> str | None:
+    del config, since
+    outside = records[-1]["sample_outside"]
+    if outside <= _OUTSIDE:
+        return None
+    return f"{outside:.0%} of the samples' values lie outside the pixels' range"
+
+
+def _window(config: Config, records: Sequence[Record], since: int) -> Sequence[Record]:
+    """The records of the last `window_steps`, or none before there are so many steps."""
+    if not records or records[-1]["step"] < since + config.health.window_steps:
+        return []
+    after = records[-1]["step"] - config.health.window_steps
+    return [record for record in records if record["step"] > after]
+
+
+def _mean(records: Sequence[Record], name: str) -> float:
+    return statistics.fmean(record[name] for record in records)

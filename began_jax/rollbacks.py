@@ -1,0 +1,24 @@
+"""The rollbacks of a run: recorded before they count, so that no kill loses one."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from began_jax import files
+from began_jax.health import Unwell
+
+
+def load(workdir: Path) -> list[dict[str, Any]]:
+    """The run's rollbacks, oldest first: each a checkpoint's step and the alarms behind it.
+
+    Raises:
+      UserError: rollbacks.json cannot be read.
+    """
+    return files.read_json(workdir / "rollbacks.json") or []
+
+
+def add(workdir: Path, step: int, unwell: Unwell) -> None:
+    """Adds the rollback to the checkpoint of `step` (0: to the start) for what was unwell."""
+    entry = {"step": step, "alarm_step": unwell.step, "alarms": unwell.alarms}
+    text = json.dumps([*load(workdir), entry], indent=2)
+    files.write_text(workdir / "rollbacks.json", text + "\n")

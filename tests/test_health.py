@@ -1,0 +1,113 @@
+"""The alarms: each fires on its own history and on no healthy one."""
+
+import pytest
+
+from began_jax import health
+from tests.conftest import make_config
+
+CONFIG = make_config(
+    train__batch_size=4,
+    began__gamma=0.5,
+    optim__learning_rate=1e-4,
+    optim__min_learning_rate=2e-5,
+    health__window_steps=100,
+    health__grace_images=200,  # 50 steps
+)
+
+
+def history(num=30, every=10, **columns):
+    """`num` healthy records; a column is a value for all or a function of the step."""
+    healthy = {
+        "loss_real": 0.06,
+        "loss_fake": 0.03,
+        "k": lambda step: 0.08 + 0.001 * (step % 30),
+        "m_global": lambda step: 0.1 - 1e-5 * step,
+        "learning_rate": 1e-4,
+        "sample_spread": lambda step: min(step / 100, 0.7),
+        "sample_outside": 0.02,
+    }
+    columns = {**healthy, **columns}
+    return [
+        {"step": step}
+        | {name: value(step) if callable(value) else value for name, value in columns.items()}
+        for step in range(every, num * every + 1, every)
+    ]
+
+
+def raised(**columns):
+    """The alarms of every record of such a history, with the step they first came at."""
+    records = history(**columns)
+    found = {}
+    for i in range(1, len(records) + 1):
+        for name in health.alarms(CONFIG, records[:i]):
+            found.setdefault(name, records[i - 1]["step"])
+    return found
+
+
+def test_a_healthy_run_raises_none():
+    assert raised() == {}
+    assert health.alarms(CONFIG, history(num=1)) == {}
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        # Alike from the start: told when the grace of 50 steps is over.
+        ({"sample_spread": 0.01}, {"collapse": 50}),
+        # Lost again: 0.34 is below half of the highest, 0.7.
+        ({"sample_spread": lambda step: 0.7 if step < 200 else 0.34}, {"collapse": 200}),
+        ({"sample_spread": lambda step: 0.7 if step < 200 else 0.36}, {}),
+        # He's initial weights begin with noise that differs, which is no measure of later samples.
+        ({"sample_spread": lambda step: 2.7 if step < 50 else 0.6}, {}),
+        ({"k": 0.0}, {"k_at_bound": 100}),
+        ({"k": lambda step: 0.5 if step <= 70 else 1.0}, {"k_at_bound": 170}),
+        ({"k": 0.5}, {}),
+        ({"loss_fake": 0.06}, {"off_balance": 100}),
+        ({"loss_fake": 0.01}, {"off_balance": 100}),
+        ({"loss_fake": lambda step: 0.06 if step < 40 else 0.03}, {}),
+        # Two windows at the floor, M_global no lower in the second.
+        ({"learning_rate": 2e-5, "m_global": 0.06}, {"stalled": 200}),
+        ({"learning_rate": 2e-5, "m_global": lambda step: 0.1 - 1e-4 * step}, {}),
+        ({"m_global": 0.06}, {}),
+        ({"sample_outside": lambda step: 0.6 if step == 30 else 0.1}, {"out_of_range": 30}),
+    ],
+)
+def test_an_alarm_fires_when_it_must(columns, expected):
+    assert raised(**columns) == expected
+
+
+def test_a_record_of_many_steps_counts_whole():
+    records = history(num=3, every=100, k=0.0)
+    assert list(health.alarms(CONFIG, records[:1])) == ["k_at_bound"]
+
+
+def test_what_is_told_has_the_values_and_the_remedy():
+    texts = health.alarms(CONFIG, history(sample_spread=0.01, learning_rate=2e-5, m_global=0.06))
+    assert texts["collapse"].startswith("sample_spread 0.010 is below 0.100")
+    assert list(health.acted_on(texts)) == ["collapse"]
+    error = health.Unwell(300, health.acted_on(texts))
+    assert str(error).startswith("step 300: collapse: sample_spread 0.010")
+    assert str(error).endswith(health.ALARMS["collapse"].remedy)
+    assert len(str(error).splitlines()) == 1
+
+
+def test_a_run_that_was_rolled_back_has_a_window_to_recover():
+    records = [one for one in history(sample_spread=0.01, k=0.0) if one["step"] > 150]
+    first = {}
+    for i in range(1, len(records) + 1):
+        for name in health.alarms(CONFIG, records[:i], since=150):
+            first.setdefault(name, records[i - 1]["step"])
+    assert first == {"collapse": 250, "k_at_bound": 250}
+
+
+@pytest.mark.parametrize(
+    ("spread", "expected"),
+    [
+        (lambda step: 0.7 if step <= 200 else 0.1, 200),
+        (lambda step: 0.75 - 0.001 * (step - 50), 120),  # 0.68 is above nine tenths of 0.75, at 50
+        (0.05, 0),  # never varied: from the start
+    ],
+)
+def test_the_last_varied_step_is_where_a_collapse_began(spread, expected):
+    found = health.last_varied_step(CONFIG, history(sample_spread=spread))
+    assert found == expected
