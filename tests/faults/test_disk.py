@@ -15,7 +15,8 @@ from tests.faults import soak
 RUN = [*soak.SMALL, "--config.train.num_steps=60", "--config.train.checkpoint_every_steps=20"]
 ENVIRONMENT = {**os.environ, "JAX_NUM_CPU_DEVICES": "1"}
 
-_TRIED = subprocess.run(["unshare", "-rm", "true"], check=False, capture_output=True)
+_TRY = ["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"]  # in a namespace of its own
+_TRIED = subprocess.run(["sh", "-c", " ".join(_TRY)], check=False, capture_output=True)
 needs_mounts = pytest.mark.skipif(
     bool(_TRIED.returncode), reason="no `unshare -rm` here: no root, no user ns"
 )
