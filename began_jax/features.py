@@ -2,15 +2,14 @@
 
 import functools
 import hashlib
-import json
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from tqdm import tqdm
 
-from began_jax import errors, files, generate
+from began_jax import files, generate
 from began_jax.metrics import frechet, inception_score
 from began_jax.metrics.networks import FeatureNetwork
 
@@ -76,21 +75,16 @@ def reference(network: FeatureNetwork, images: np.ndarray) -> tuple[Features, st
         "network": network.name,
         "network_sha256": network.sha256,
     }
-    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-    path = files.cache_dir() / "references" / f"{name}.npz"
-    if not path.exists():
+
+    def make() -> dict[str, Any]:
         found = of_array(network, images, "reference")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_npz(path, **found.moments._asdict(), kept=found.kept)
-    try:
-        with path.open("rb") as stored, np.load(stored, allow_pickle=False) as saved:
-            moments = frechet.Moments(int(saved["count"]), saved["mean"], saved["scatter"])
-            return Features(moments, saved["kept"], None), name
-    except Exception as error:  # zipfile and NumPy raise whatever they trip over
-        raise errors.UserError(
-            f"{path}: the reference cannot be read ({errors.one_line(error)}); delete it, and it "
-            "is made again"
-        ) from error
+        return {**found.moments._asdict(), "kept": found.kept}
+
+    def read(saved: Mapping[str, np.ndarray]) -> Features:
+        moments = frechet.Moments(int(saved["count"]), saved["mean"], saved["scatter"])
+        return Features(moments, saved["kept"], None)
+
+    return files.cached_npz("reference", key, make, read)
 
 
 def _blocks(images: np.ndarray) -> Iterator[np.ndarray]:

@@ -2,10 +2,11 @@
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,36 @@ def write_npz(path: Path, **arrays: Any) -> None:
     # Through an open file, as np.savez appends .npz to a name that lacks it.
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
+
+
+def cached_npz(
+    what: str,
+    key: Mapping[str, Any],
+    make: Callable[[], Mapping[str, Any]],
+    read: Callable[[Mapping[str, np.ndarray]], Any],
+) -> tuple[Any, str]:
+    """What `read` gets out of arrays by name, and the file's name in the cache's `<what>s`.
+
+    The name is a SHA-256 of the key, which says all that the arrays depend on; where there is no
+    such file, `make` makes them first.
+
+    Raises:
+      UserError: the file cannot be read, or `read` does not find in it what it needs.
+    """
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    path = cache_dir() / f"{what}s" / f"{name}.npz"
+    if not path.exists():
+        made = make()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_npz(path, **made)
+    try:
+        with path.open("rb") as stored, np.load(stored, allow_pickle=False) as saved:
+            return read(saved), name
+    except Exception as error:  # zipfile and NumPy raise whatever they trip over
+        raise errors.UserError(
+            f"{path}: the {what} cannot be read ({errors.one_line(error)}); delete it, and it is "
+            "made again"
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -4,9 +4,9 @@ import collections
 import functools
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -92,20 +92,19 @@ class _Run(NamedTuple):
 def _go_on(run: _Run) -> None:
     """Trains from the newest checkpoint, or from the start."""
     config, workdir = run.config, run.workdir
-    state, num_rollbacks = _newest_state(run)
+    past = rollbacks.load(workdir)
+    state = _newest_state(run, past)
     start_step = int(state.step)
     if start_step:
         print(f"{workdir}: goes on from step {start_step}", file=sys.stderr)
     evaluate = _evaluation(config, workdir, run.images)
-    telemetry.write_provenance(workdir, config, start_step, num_rollbacks)
+    telemetry.write_provenance(workdir, config, start_step, len(past))
     with telemetry.Telemetry(workdir, config, start_step) as records:
-        past = rollbacks.load(workdir)
         _loop(run, state, records, evaluate, past[-1]["step"] if past else 0)
 
 
-def _newest_state(run: _Run) -> tuple[TrainState, int]:
-    """The state to go on from, and the number of rollbacks, all of which it has seen."""
-    past = rollbacks.load(run.workdir)
+def _newest_state(run: _Run, past: Sequence[dict[str, Any]]) -> TrainState:
+    """The state to go on from; it has seen all of the past rollbacks."""
     while True:
         if run.saved.steps():
             state = run.saved.restore(sharding.abstract_state(run.config, run.mesh))
@@ -117,7 +116,7 @@ def _newest_state(run: _Run) -> tuple[TrainState, int]:
         run.saved.put_away(int(state.step), "rolled-back-checkpoints")
     for _ in missed:
         state = sharding.roll_back(run.config, run.mesh, state)
-    return state, len(past)
+    return state
 
 
 def _roll_back_or_raise(run: _Run, unwell: Unwell) -> None:

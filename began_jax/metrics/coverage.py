@@ -6,7 +6,7 @@ measured on faces that it has not seen: `Regressor.held_out`.
 """
 
 import hashlib
-import json
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -17,12 +17,12 @@ from jax import Array
 from jax import numpy as jnp
 from tqdm import trange
 
-from began_jax import data, errors, files, generate, pixels
+from began_jax import data, files, generate, pixels
 from began_jax.data import synthetic_faces
 from began_jax.data.synthetic_faces import FACTORS, Factor
 
 _SIDE = 32  # pixels; larger images are reduced to it
-_VERSION = 1  # raise it with every change of the network or of its training
+_VERSION = 2  # raise it with every change of the network or of its training
 # Seeds of faces that no run's data has, which are of seed 0.
 _TRAINING, _HELD_OUT = 2**33, 2**34
 _NUM_TRAINING, _NUM_HELD_OUT = 40_000, 4_000
@@ -95,26 +95,24 @@ def regressor(resolution: int, channels: int) -> Regressor:
         "resolution": resolution,
         "channels": channels,
     }
-    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-    path = files.cache_dir() / "regressors" / f"{name}.npz"
     side = min(resolution, _SIDE)
     initial = _Network().init(jax.random.key(0), jnp.zeros((1, side, side, channels)))
-    leaves, tree = jax.tree.flatten(initial)
-    if not path.exists():
-        trained = jax.tree.leaves(_train(initial, resolution, channels))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_npz(path, **{f"parameter{i}": leaf for i, leaf in enumerate(trained)})
-    try:
-        with path.open("rb") as stored, np.load(stored, allow_pickle=False) as saved:
-            leaves = [saved[f"parameter{i}"] for i in range(len(leaves))]
-    except Exception as error:  # zipfile and NumPy raise whatever they trip over
-        raise errors.UserError(
-            f"{path}: the regressor cannot be read ({errors.one_line(error)}); delete it, and it "
-            "is trained again"
-        ) from error
-    params = jax.tree.unflatten(tree, leaves)
-    sha256 = hashlib.sha256(b"".join(leaf.tobytes() for leaf in leaves)).hexdigest()
-    return Regressor(params, sha256, _held_out(params, resolution, channels))
+    num_leaves, tree = len(jax.tree.leaves(initial)), jax.tree.structure(initial)
+
+    def make() -> dict[str, Any]:
+        params = _train(initial, resolution, channels)
+        leaves = {f"parameter{i}": leaf for i, leaf in enumerate(jax.tree.leaves(params))}
+        return {**leaves, "held_out": _held_out(params, resolution, channels)}
+
+    def read(saved: Mapping[str, np.ndarray]) -> Regressor:
+        leaves = [saved[f"parameter{i}"] for i in range(num_leaves)]
+        sha256 = hashlib.sha256(b"".join(leaf.tobytes() for leaf in leaves)).hexdigest()
+        names = [factor.name for factor in FACTORS]
+        held_out = dict(zip(names, saved["held_out"].tolist(), strict=True))
+        return Regressor(jax.tree.unflatten(tree, leaves), sha256, held_out)
+
+    found, _ = files.cached_npz("regressor", key, make, read)
+    return found
 
 
 def _train(params: Params, resolution: int, channels: int) -> Params:
@@ -138,17 +136,15 @@ def _train(params: Params, resolution: int, channels: int) -> Params:
     return params
 
 
-def _held_out(params: Params, resolution: int, channels: int) -> dict[str, float]:
+def _held_out(params: Params, resolution: int, channels: int) -> np.ndarray:
+    """`Regressor.held_out` in the order of the factors."""
     images, factors = synthetic_faces.generate(
         _HELD_OUT, np.arange(_NUM_HELD_OUT), resolution, channels
     )
     truth = _encoded(factors)
     error = np.square(_outputs(params, images) - truth).mean(axis=0)
     variance = truth.var(axis=0)
-    return {
-        factor.name: float(1 - error[part].sum() / variance[part].sum())
-        for factor, part in zip(FACTORS, _parts(), strict=True)
-    }
+    return np.array([1 - error[part].sum() / variance[part].sum() for part in _parts()])
 
 
 def _outputs(params: Params, images: np.ndarray) -> np.ndarray:
