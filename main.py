@@ -31,7 +31,9 @@ _MODE = flags.DEFINE_enum(
 )
 _STEP = flags.DEFINE_integer("step", None, "The checkpoint to read; default: the newest.")
 flags.DEFINE_string("out", None, "Where a picture goes; default: below --workdir.")
-_NUM = flags.DEFINE_integer("num", None, "How many images or rows.", lower_bound=1)
+_NUM = flags.DEFINE_integer(
+    "num", None, "How many images or rows; default: all of --images.", lower_bound=1
+)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the latents.", lower_bound=0, upper_bound=2**32 - 1)
 flags.DEFINE_string(
     "images", None, "A folder, zip, .npy, or files with commas; default: the run's data."
@@ -140,7 +142,7 @@ def _from_checkpoint() -> None:
     elif mode == "evaluate":
         _evaluate(workdir)
     else:
-        make: dict[str, Callable[..., Path]] = {
+        make: dict[str, Callable[..., list[Path]]] = {
             "sample": pictures.sample,
             "reconstruct": pictures.reconstruct,
             "invert": pictures.invert,
@@ -151,11 +153,12 @@ def _from_checkpoint() -> None:
         given = {name: value for name, value in values.items() if value is not None}
         if "out" in given:
             given["out"] = Path(given["out"])
-        print(make[mode](workdir, **given))
+        for written in make[mode](workdir, **given):
+            print(written)
 
 
 def _evaluate(workdir: Path) -> None:
-    from began_jax import evaluate, restoring
+    from began_jax import evaluate, reports, restoring
     from began_jax.metrics import networks
 
     if _EVERY_CHECKPOINT.value and _STEP.present:
@@ -168,7 +171,7 @@ def _evaluate(workdir: Path) -> None:
     if _SEED.value + num_seeds > 2**32:
         raise errors.UserError(f"--seed={_SEED.value}: {num_seeds} seeds from there end past 2^32")
     every = restoring.steps(workdir) if _EVERY_CHECKPOINT.value else []
-    reports = []
+    made = []
     for written, report in evaluate.evaluate(
         workdir,
         steps=every or [_STEP.value],
@@ -178,11 +181,15 @@ def _evaluate(workdir: Path) -> None:
         average=_AVERAGE.value,
     ):
         print(written)
-        print(evaluate.summary(report))
-        reports.append(report)
+        print(reports.summary(report), flush=True)
+        made.append(report)
     if _EVERY_CHECKPOINT.value:
-        for name, value in evaluate.correlations(reports).items():
-            print(f"Spearman's correlation of M_global with {name}: {value:.3f}")
+        for name, value in reports.write_correlations(workdir, made).items():
+            if reports.is_main(name):
+                print(
+                    f"Spearman's correlation of M_global with {name} over {len(made)} "
+                    f"checkpoints: {value:.3f}"
+                )
 
 
 def _is_for_users(record: stdlib_logging.LogRecord) -> bool:

@@ -15,7 +15,7 @@ from began_jax.metrics.networks import FeatureNetwork
 
 # So many features are kept for the distances that compare them one by one.
 _MOST_KEPT = 10_000
-_VERSION = 1  # raise it with every change of what a reference holds
+_VERSION = 2  # raise it with every change of what a reference holds
 
 
 class Features(NamedTuple):
@@ -51,13 +51,17 @@ def of_blocks(
     return Features(moments, np.concatenate(kept)[:_MOST_KEPT], classes)
 
 
-def of_array(network: FeatureNetwork, images: np.ndarray, label: str) -> Features:
-    """`of_blocks` of images uint8 (N, H, W, C)."""
-    return of_blocks(network, _blocks(images), len(images), label)
+def of_images(
+    network: FeatureNetwork, images: np.ndarray, indices: np.ndarray, label: str
+) -> Features:
+    """`of_blocks` of those of `images`, uint8 (N, H, W, C), that `indices` names."""
+    return of_blocks(network, _blocks(images, indices), len(indices), label)
 
 
-def reference(network: FeatureNetwork, images: np.ndarray) -> tuple[Features, str]:
-    """The features of the data (no classes), from the cache or made and put there, and their key.
+def reference(
+    network: FeatureNetwork, images: np.ndarray, indices: np.ndarray
+) -> tuple[Features, str]:
+    """As `of_images`, without classes, from the cache or made and put there; and its key there.
 
     The key is a SHA-256 of the images as they are compared, so of their size and number too, of
     the network and of its weights.
@@ -66,18 +70,18 @@ def reference(network: FeatureNetwork, images: np.ndarray) -> tuple[Features, st
       UserError: the cache's file cannot be read.
     """
     digest = hashlib.sha256()
-    for block in _blocks(images):
-        digest.update(np.ascontiguousarray(block).tobytes())
+    for block in _blocks(images, indices):
+        digest.update(block.tobytes())
     key = {
         "version": _VERSION,
         "images": digest.hexdigest(),
-        "shape": list(images.shape),
+        "shape": [len(indices), *images.shape[1:]],
         "network": network.name,
         "network_sha256": network.sha256,
     }
 
     def make() -> dict[str, Any]:
-        found = of_array(network, images, "reference")
+        found = of_images(network, images, indices, "reference")
         return {**found.moments._asdict(), "kept": found.kept}
 
     def read(saved: Mapping[str, np.ndarray]) -> Features:
@@ -87,6 +91,6 @@ def reference(network: FeatureNetwork, images: np.ndarray) -> tuple[Features, st
     return files.cached_npz("reference", key, make, read)
 
 
-def _blocks(images: np.ndarray) -> Iterator[np.ndarray]:
-    for first in range(0, len(images), generate.BLOCK):
-        yield images[first : first + generate.BLOCK]
+def _blocks(images: np.ndarray, indices: np.ndarray) -> Iterator[np.ndarray]:
+    for first in range(0, len(indices), generate.BLOCK):
+        yield images[indices[first : first + generate.BLOCK]]

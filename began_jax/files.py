@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import json
 import os
+import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -77,6 +78,8 @@ def cached_npz(
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     path = cache_dir() / f"{what}s" / f"{name}.npz"
     if not path.exists():
+        place = path.parent
+        print(f"the {what} is made once and then kept in {place}", file=sys.stderr, flush=True)
         made = make()
         path.parent.mkdir(parents=True, exist_ok=True)
         write_npz(path, **made)

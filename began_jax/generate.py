@@ -51,15 +51,15 @@ def reconstructed(config: Config, state: TrainState, images: np.ndarray) -> np.n
     return by_blocks(functools.partial(_reconstruct, config, state), images)
 
 
-def by_blocks(function: Callable[[np.ndarray], Any], rows: np.ndarray) -> Any:
-    """A function's results for N ≥ 1 rows, a tree of arrays (N, ...), computed 64 rows at a time.
+def by_blocks(function: Callable[[np.ndarray], Any], rows: np.ndarray, *, size: int = BLOCK) -> Any:
+    """A function's results for N ≥ 1 rows, a tree of arrays (N, ...), `size` rows at a time.
 
     The last block is filled up with copies of its first row, whose results are dropped.
     """
     results = []
-    for first in range(0, len(rows), BLOCK):
-        part = rows[first : first + BLOCK]
-        filled = np.concatenate([part, np.repeat(part[:1], BLOCK - len(part), axis=0)])
+    for first in range(0, len(rows), size):
+        part = rows[first : first + size]
+        filled = np.concatenate([part, np.repeat(part[:1], size - len(part), axis=0)])
         results.append(jax.device_get(function(filled)))
     return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(rows)], *results)
 

@@ -48,34 +48,54 @@ def invert(
     """Searches z in [−1, 1]^{N_z} for each image, from several draws at once; the best is kept.
 
     The learning rate falls from 0.1 to 0 along a cosine; after an update z is cut to the range that
-    G was trained on.
+    G was trained on. What is found for image i does not depend on how many others there are.
 
     Args:
       images: uint8 (N, R, R, C).
       seed: of the first latents.
       num_updates: a multiple of 20.
+      restarts: at most 64, as so many latents are searched at once.
       average: G's moving average, where the run keeps one; else G itself.
     """
     params = state.sampling_generator if average else state.generator
     carry = models.carry_at(config.model, state.step)
-    x = jnp.tile(pixels.to_float(jnp.asarray(images)), (restarts, 1, 1, 1))
-    key = randomness.key(seed, Purpose.INVERSION)
-    z = models.sample_latents(config.model, key, len(x))
     adam = optax.adam(optax.cosine_decay_schedule(_LEARNING_RATE, num_updates))
-    search = _Search(z, adam.init(z), z, jnp.full(len(x), jnp.inf))
     a_call = 1 if jax.default_backend() == "cpu" else _UPDATES_A_CALL
     update = jax.jit(functools.partial(_update, config, adam, a_call))
-    with tqdm(total=num_updates, desc="inverting", unit=" updates", disable=None) as bar:
+    draw = jax.jit(functools.partial(_draw, config, seed, restarts))
+    at_once = generate.BLOCK // restarts
+    num_blocks = -(-len(images) // at_once)
+
+    def search(indices: np.ndarray) -> tuple[Array, Array]:
+        x = pixels.to_float(jnp.asarray(images[indices]))
+        x = jnp.repeat(x, restarts, axis=0)
+        z = draw(indices)
+        found = _Search(z, adam.init(z), z, jnp.full(len(z), jnp.inf))
         for _ in range(num_updates // a_call):
-            search = update(search, params, carry, x)
-            jax.block_until_ready(search.best_residuals)
+            found = update(found, params, carry, x)
+            jax.block_until_ready(found.best_residuals)
             bar.update(a_call)
-    residuals = search.best_residuals.reshape(restarts, -1)
-    best = jnp.argmin(residuals, axis=0)
-    rows = jnp.arange(len(images))
-    found = np.asarray(search.best_z.reshape(restarts, len(images), -1)[best, rows])
-    fakes = generate.from_latents(config, state, found, average=average)
-    return Inversion(found, fakes, np.asarray(residuals[best, rows]))
+        residuals = found.best_residuals.reshape(at_once, restarts)
+        best = jnp.argmin(residuals, axis=1)[:, None]
+        z = found.best_z.reshape(at_once, restarts, -1)
+        z = jnp.take_along_axis(z, best[..., None], axis=1)[:, 0]
+        return z, jnp.take_along_axis(residuals, best, axis=1)[:, 0]
+
+    total = num_blocks * num_updates
+    with tqdm(total=total, desc="inverting", unit=" updates", disable=None) as bar:
+        z, residuals = generate.by_blocks(search, np.arange(len(images)), size=at_once)
+    fakes = generate.from_latents(config, state, z, average=average)
+    return Inversion(z, fakes, residuals)
+
+
+def _draw(config: Config, seed: int, restarts: int, indices: Array) -> Array:
+    """The first latents (N · restarts, N_z) of the images with these indices."""
+
+    def one(index: Array) -> Array:
+        key = randomness.key(seed, Purpose.INVERSION, index)
+        return models.sample_latents(config.model, key, restarts)
+
+    return jax.vmap(one)(indices).reshape(len(indices) * restarts, -1)
 
 
 def _update(

@@ -1,6 +1,9 @@
-"""The modes that turn a checkpoint into pictures, written under the run's folder or to --out."""
+"""The modes that turn a checkpoint into pictures, written under the run's folder or to --out.
 
-import dataclasses
+Each returns the files that it wrote. Below the run's folder a file's name tells its step and what
+it shows; made again, it is replaced.
+"""
+
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,14 +11,15 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from began_jax import config as config_lib
-from began_jax import data, errors, files, generate, grids, inversion, pixels, restoring
+from began_jax import errors, files, generate, grids, inputs, inversion, pixels, restoring
 from began_jax.config import Config
 from began_jax.data import decoding
+from began_jax.train_state import TrainState
 
 _FRAME_MILLISECONDS = 400
 _CAPTION_LINES = 5
-_SMALLEST_CELL = 64  # pixels; smaller images are enlarged in a captioned figure
+_GAP = 2  # pixels, between pairs
+_ROWS = 8  # of an interpolation
 _LINE = 12  # pixels, of Pillow's own font
 
 
@@ -27,10 +31,10 @@ def sample(
     num: int = 64,
     seed: int,
     average: bool,
-) -> Path:
+) -> list[Path]:
     """`num` samples as one grid (out ends in .png), one array (.npy) or a folder of PNGs."""
     config, state = restoring.restore(workdir, step)
-    out = out or workdir / "sample" / f"{int(state.step):08d}.png"
+    out = out or _default_out(workdir, "sample", state)
     blocks = generate.samples(config, state, num, seed=seed, average=average)
     if out.suffix == ".npy":
         m = config.model
@@ -42,7 +46,7 @@ def sample(
     else:
         for i, image in enumerate(image for block in blocks for image in block):
             grids.save_png(out / f"{i:06d}.png", image)
-    return out
+    return [out]
 
 
 def reconstruct(
@@ -51,14 +55,14 @@ def reconstruct(
     *,
     step: int | None = None,
     images: str | None = None,
-    num: int = 32,
-) -> Path:
-    """D(x) beside x: pairs of columns; of given images or the run's own."""
+    num: int | None = None,
+) -> list[Path]:
+    """D(x) beside x; of given images, or of 32 of the run's own."""
     config, state = restoring.restore(workdir, step)
-    x = _images(config, images, num)
-    out = _png(out or workdir / "reconstruct" / f"{int(state.step):08d}.png")
-    _save_rows(out, [x, pixels.to_uint8(generate.reconstructed(config, state, x))])
-    return out
+    x = _images(workdir, config, images, num, 32)
+    out = _png(out or _default_out(workdir, "reconstruct", state, _stem(images)))
+    _save_pairs(out, x, pixels.to_uint8(generate.reconstructed(config, state, x)))
+    return [out]
 
 
 def invert(
@@ -67,20 +71,24 @@ def invert(
     *,
     step: int | None = None,
     images: str | None = None,
-    num: int = 16,
+    num: int | None = None,
     seed: int,
     average: bool,
-) -> Path:
-    """G(z) beside x, z found by Adam; z and the residuals in an .npz beside the picture."""
+) -> list[Path]:
+    """G(z) beside x, z found by Adam; z and the residuals in an .npz beside the picture.
+
+    Of given images, or of 16 of the run's own.
+    """
     config, state = restoring.restore(workdir, step)
-    x = _images(config, images, num)
-    out = _png(out or workdir / "invert" / f"{int(state.step):08d}.png")
+    x = _images(workdir, config, images, num, 16)
+    out = _png(out or _default_out(workdir, "invert", state, _stem(images)))
     found = inversion.invert(config, state, x, seed=seed, average=average)
-    _save_rows(out, [x, found.images])
-    files.write_npz(out.with_suffix(".npz"), z=found.z, residuals=found.residuals)
+    _save_pairs(out, x, found.images)
+    latents = out.with_suffix(".npz")
+    files.write_npz(latents, z=found.z, residuals=found.residuals)
     for i, residual in enumerate(found.residuals):
         print(f"image {i}: mean |x - G(z)| = {residual:.4f}")
-    return out
+    return [out, latents]
 
 
 def interpolate(
@@ -90,27 +98,31 @@ def interpolate(
     step: int | None = None,
     between: str,
     images: str | None = None,
-    num: int = 8,
+    num: int | None = None,
     columns: int,
     seed: int,
     spherical: bool,
     average: bool,
-) -> Path:
+) -> list[Path]:
     """Rows from one image to another: between random latents, given images or mirror images.
 
-    Between images the first and the last column are the images themselves.
+    Between images the first and the last column are the images themselves. 8 rows, or as many as
+    the given images make.
     """
     config, state = restoring.restore(workdir, step)
-    out = _png(out or workdir / "interpolate" / f"{int(state.step):08d}-{between}.png")
+    kind = f"{between}-spherical" if spherical else between
+    out = _png(out or _default_out(workdir, "interpolate", state, kind, _stem(images)))
     ends: list[np.ndarray] = []
     if between == "latents":
         if images is not None:
             raise errors.UserError("--images: --between=latents takes none")
+        num = num or _ROWS
         z = generate.latents(config, seed, range(2 * num))
         a, b = z[0::2], z[1::2]  # row i is the same whatever their number
     else:
-        x = _images(config, images, 2 * num if between == "images" else num)
-        if between == "images" and len(x) < 2:
+        an_end = 2 if between == "images" else 1
+        x = _images(workdir, config, images, num and num * an_end, _ROWS * an_end)
+        if len(x) < an_end:
             raise errors.UserError(f"--images={images}: two images or more are needed")
         even = x[: len(x) // 2 * 2]  # the last of an odd number has no partner
         ends = [even[0::2], even[1::2]] if between == "images" else [x, x[:, :, ::-1]]
@@ -119,15 +131,16 @@ def interpolate(
     z = generate.interpolate(a, b, columns, spherical=spherical)
     shown = generate.from_latents(config, state, z.reshape(-1, z.shape[-1]), average=average)
     rows = shown.reshape(len(z), columns, *shown.shape[1:])
+    table = grids.table(rows)
     if ends:
-        rows = np.concatenate([ends[0][:, None], rows, ends[1][:, None]], axis=1)
-    grids.save_png(out, grids.table(rows))
-    return out
+        table = grids.beside([grids.table(ends[0][:, None]), table, grids.table(ends[1][:, None])])
+    grids.save_png(out, grids.enlarged(table, config.model.resolution))
+    return [out]
 
 
 def timeline(
     workdir: Path, out: Path | None = None, *, num: int = 8, seed: int, average: bool
-) -> Path:
+) -> list[Path]:
     """A column for each checkpoint: the same latents' samples, and what the run measured there.
 
     Beside the PNG stands an animation of the columns, a WebP.
@@ -149,7 +162,8 @@ def timeline(
         _captioned(grids.grid(column), size, [caption])
         for column, caption in zip(columns, captions, strict=True)
     ]
-    with files.replacing(out.with_suffix(".webp")) as temporary:
+    animation = out.with_suffix(".webp")
+    with files.replacing(animation) as temporary:
         frames[0].save(
             temporary,
             format="WEBP",
@@ -159,45 +173,26 @@ def timeline(
             loop=0,
             quality=90,
         )
-    return out
+    return [out, animation]
 
 
-def _images(config: Config, given: str | None, num: int) -> np.ndarray:
-    """Up to `num` images, at the run's size: of the run's data, a folder, zip, array or files.
-
-    Raises:
-      UserError: one that cannot be read or used, or none.
-    """
-    resolution, channels = config.model.resolution, config.model.channels
-
-    def load(source: config_lib.DataConfig) -> np.ndarray:
-        return np.asarray(data.load(source, resolution=resolution, channels=channels)[:num])
-
+def _images(
+    workdir: Path, config: Config, given: str | None, num: int | None, num_of_run: int
+) -> np.ndarray:
+    """Given images, all or the first `num`; else `num` of the run's own."""
     if given is None:
-        return load(config.data)
-    path = Path(given)
-    if path.is_dir() or path.suffix == ".zip":
-        return load(_source(config, "folder", given))
-    if path.suffix in (".npy", ".npz"):
-        return load(_source(config, "array", given))
-    return np.stack([_read(config, name) for name in given.split(",")[:num]])
+        return inputs.of_run(workdir, config, num or num_of_run)
+    return inputs.given(config, given, num)
 
 
-def _read(config: Config, name: str) -> np.ndarray:
-    try:
-        return decoding.to_array(
-            decoding.open_image(name),
-            resolution=config.model.resolution,
-            channels=config.model.channels,
-            crop=config.data.crop,
-            crop_size=config.data.crop_size,
-        )
-    except (OSError, ValueError) as error:
-        raise errors.UserError(f"--images: {name}: {errors.one_line(error)}") from error
+def _default_out(workdir: Path, mode: str, state: TrainState, *parts: str) -> Path:
+    name = "-".join([f"{int(state.step):08d}", *filter(None, parts)])
+    return workdir / mode / f"{name}.png"
 
 
-def _source(config: Config, source: str, path: str) -> config_lib.DataConfig:
-    return dataclasses.replace(config.data, source=source, path=path, name="")
+def _stem(images: str | None) -> str:
+    """What tells pictures of given images from others: their path's name, the first one's."""
+    return "" if images is None else Path(images.split(",")[0]).stem
 
 
 def _png(path: Path) -> Path:
@@ -218,23 +213,23 @@ def _write_array(path: Path, shape: tuple[int, ...], blocks: Iterator[np.ndarray
         array.flush()
 
 
-def _save_rows(path: Path, columns: Sequence[np.ndarray]) -> None:
-    """Groups of images side by side, each group (one of every column) a cell of a square grid."""
-    groups = np.concatenate(columns, axis=2)
-    grids.save_png(path, grids.grid(groups))
+def _save_pairs(path: Path, a: np.ndarray, b: np.ndarray) -> None:
+    """Each of `a` with its partner of `b` to the right, in a nearly square grid."""
+    pairs = grids.grid(np.concatenate([a, b], axis=2), gap=_GAP)
+    grids.save_png(path, grids.enlarged(pairs, a.shape[1]))
 
 
 def _captioned(picture: np.ndarray, size: int, captions: Sequence[str]) -> Image.Image:
     """A picture of images of `size` pixels with texts under its first columns, an RGB image."""
-    factor = -(-_SMALLEST_CELL // size)
-    enlarged = decoding.to_image(picture.repeat(factor, axis=0).repeat(factor, axis=1))
+    enlarged = decoding.to_image(grids.enlarged(picture, size))
+    width = enlarged.width // (picture.shape[1] // size)
     canvas = Image.new(
         "RGB", (enlarged.width, enlarged.height + _CAPTION_LINES * _LINE + 4), "white"
     )
     canvas.paste(enlarged, (0, 0))
     draw = ImageDraw.Draw(canvas)
     for i, text in enumerate(captions):
-        place = (i * size * factor + 2, enlarged.height + 1)
+        place = (i * width + 2, enlarged.height + 1)
         draw.multiline_text(place, text, fill="black", spacing=1, font_size=10)
     return canvas
 

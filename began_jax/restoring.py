@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
-from began_jax import backends, checkpoints, config, errors, sharding
+from began_jax import backends, checkpoints, data, errors, sharding
+from began_jax import config as config_lib
 from began_jax.config import Config
+from began_jax.data import identity
 from began_jax.train_state import TrainState
 
 
@@ -17,7 +20,7 @@ def load_config(workdir: Path) -> Config:
     Raises:
       ConfigError: no run is there, or one of another version of this program.
     """
-    return backends.for_one_pass(config.load(workdir / "config.json"))
+    return backends.for_one_pass(config_lib.load(workdir / "config.json"))
 
 
 def restore(workdir: Path, step: int | None) -> tuple[Config, TrainState]:
@@ -33,6 +36,19 @@ def restore(workdir: Path, step: int | None) -> tuple[Config, TrainState]:
     target = sharding.abstract_state(loaded, sharding.make_mesh(1, jax.devices()[:1]))
     with checkpoints.Checkpoints(workdir / "checkpoints") as saved:
         return loaded, saved.restore(target, step)
+
+
+def load_data(workdir: Path, config: Config) -> np.ndarray:
+    """The run's data, uint8 (N, R, R, C).
+
+    Raises:
+      ConfigError: it cannot be loaded, or is not what the run was trained on.
+    """
+    images = data.load(
+        config.data, resolution=config.model.resolution, channels=config.model.channels
+    )
+    identity.check(workdir / "data.json", images)
+    return images
 
 
 def steps(workdir: Path) -> list[int]:

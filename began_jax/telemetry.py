@@ -114,9 +114,9 @@ class Telemetry:
         """Says of an alarm once that it is there, and once that it is over."""
         for name in sorted(alarms.keys() - self._raised):
             remedy = health.ALARMS[name].remedy
-            _say(f"ALARM {name}, step {step}: {alarms[name]}. What to try: {remedy}")
+            say(f"ALARM {name}, step {step}: {alarms[name]}. What to try: {remedy}")
         for name in sorted(self._raised - alarms.keys()):
-            _say(f"alarm {name} is over, step {step}")
+            say(f"alarm {name} is over, step {step}")
         self._raised = set(alarms)
 
     @contextlib.contextmanager
@@ -130,17 +130,17 @@ class Telemetry:
                     self._tensorboard.close()
             self._tensorboard = None
             directory = self._workdir / "tensorboard"
-            _say(f"ALARM tensorboard: {directory}: {errors.one_line(error)}; training goes on")
+            say(f"ALARM tensorboard: {directory}: {errors.one_line(error)}; training goes on")
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Prints a line to standard error, above the progress bar if there is one."""
     tqdm.write(text, file=sys.stderr)
 
 
 def write_provenance(workdir: Path, config: Config, start_step: int, num_rollbacks: int) -> None:
     """Appends this start of the run to provenance.json: code, packages, devices, command, time."""
     path = workdir / "provenance.json"
-    changes = _git("status", "--porcelain", "--untracked-files=no")
     starts = files.read_json(path) or []
     starts.append(
         {
@@ -149,7 +149,7 @@ def write_provenance(workdir: Path, config: Config, start_step: int, num_rollbac
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "command": sys.argv,
             "commit": commit(),
-            "uncommitted_changes": None if changes is None else bool(changes),
+            "uncommitted_changes": uncommitted_changes(),
             "python": sys.version.split()[0],
             "packages": {name: _version(name) for name in _PACKAGES},
             "xla_flags": os.environ.get("XLA_FLAGS"),
@@ -163,15 +163,21 @@ def write_provenance(workdir: Path, config: Config, start_step: int, num_rollbac
 
 
 def write_evaluation(workdir: Path, step: int, scalars: Scalars) -> None:
-    """Adds a checkpoint's metrics to the run's TensorBoard, under eval/."""
+    """Adds a checkpoint's metrics to the run's TensorBoard."""
     writer = TensorBoardWriter(workdir / "tensorboard", purge_step=None)
-    writer.write_scalars(step, {f"eval/{name}": value for name, value in scalars.items()})
+    writer.write_scalars(step, scalars)
     writer.close()
 
 
 def commit() -> str | None:
     """The program's own commit, or None where there is no git."""
     return _git("rev-parse", "HEAD")
+
+
+def uncommitted_changes() -> bool | None:
+    """Whether the program's files differ from its commit, or None where there is no git."""
+    changes = _git("status", "--porcelain", "--untracked-files=no")
+    return None if changes is None else bool(changes)
 
 
 def _reopen_jsonl(path: Path, start_step: int) -> Any:

@@ -4,7 +4,7 @@ import collections
 import functools
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,6 +55,11 @@ def train(config: Config, workdir: Path) -> None:
         config.data, resolution=config.model.resolution, channels=config.model.channels
     )
     data_spread = identity.spread(images)
+    comparison = None
+    if config.eval.every_steps:
+        from began_jax import evaluate  # here, as it takes a while to import
+
+        comparison = evaluate.in_training(config, images)
     _make(workdir)
     with files.exclusive(workdir):
         asked, config = config, backends.resolve(config)
@@ -62,14 +67,14 @@ def train(config: Config, workdir: Path) -> None:
         mesh = sharding.make_mesh(config.train.batch_size)
         dataset = feed.resident(images, mesh)
         config = backends.resolve_dispatch(config, resident=dataset is not None)
-        identity.check_same(workdir / "data.json", images)
+        identity.note(workdir / "data.json", images)
         files.write_text(workdir / "config.json", config_lib.to_json(asked))
         with checkpoints.Checkpoints(
             workdir / "checkpoints",
             to_keep=config.train.checkpoints_to_keep,
             keep_every_steps=config.train.keep_checkpoint_every_steps,
         ) as saved:
-            run = _Run(config, workdir, mesh, images, dataset, data_spread, saved)
+            run = _Run(config, workdir, mesh, images, dataset, data_spread, comparison, saved)
             while True:
                 try:
                     return _go_on(run)
@@ -86,6 +91,7 @@ class _Run(NamedTuple):
     images: np.ndarray
     dataset: Array | None
     data_spread: float
+    comparison: Any  # `evaluate.Comparison`, or None where training does not evaluate
     saved: checkpoints.Checkpoints
 
 
@@ -97,10 +103,9 @@ def _go_on(run: _Run) -> None:
     start_step = int(state.step)
     if start_step:
         print(f"{workdir}: goes on from step {start_step}", file=sys.stderr)
-    evaluate = _evaluation(config, workdir, run.images)
     telemetry.write_provenance(workdir, config, start_step, len(past))
     with telemetry.Telemetry(workdir, config, start_step) as records:
-        _loop(run, state, records, evaluate, past[-1]["step"] if past else 0)
+        _loop(run, state, records, past[-1]["step"] if past else 0)
 
 
 def _newest_state(run: _Run, past: Sequence[dict[str, Any]]) -> TrainState:
@@ -158,7 +163,6 @@ def _loop(
     run: _Run,
     state: TrainState,
     records: telemetry.Telemetry,
-    evaluate: Callable[[TrainState], None] | None,
     since: int,
 ) -> None:
     config, mesh, images, dataset = run.config, run.mesh, run.images, run.dataset
@@ -215,10 +219,10 @@ def _loop(
                 unrecorded, recorded, last_time = [], done, now
             elif to_save is not None:
                 recorder.save(done, to_save)
-            if evaluate is not None and stop is None and done % config.eval.every_steps == 0:
+            if run.comparison and stop is None and done % config.eval.every_steps == 0:
                 recorder.flush()  # the report tells M_global
                 before = time.monotonic()
-                evaluate(state)
+                _evaluate(run, state)
                 last_time += time.monotonic() - before
             if stop is not None:
                 recorder.flush()
@@ -226,21 +230,14 @@ def _loop(
     recorder.flush()
 
 
-def _evaluation(
-    config: Config, workdir: Path, images: np.ndarray
-) -> Callable[[TrainState], None] | None:
-    """What `eval.every_steps` asks for: it writes a report on a state's samples."""
-    if not config.eval.every_steps:
-        return None
-    from began_jax import evaluate  # here, as it takes a while to import
+def _evaluate(run: _Run, state: TrainState) -> None:
+    """Writes a report on a state's samples and says it in a line."""
+    from began_jax import evaluate, reports  # here, as they take a while to import
 
-    comparison = evaluate.in_training(config, images)
-
-    def write(state: TrainState) -> None:
-        m_global = evaluate.recorded_m_global(workdir, config, int(state.step))
-        evaluate.write(workdir, evaluate.report(comparison, jax.device_get(state), m_global))
-
-    return write
+    m_global = evaluate.recorded_m_global(run.workdir, run.config, int(state.step))
+    report = evaluate.report(run.comparison, jax.device_get(state), m_global)
+    reports.write(run.workdir, report)
+    telemetry.say(f"step {int(state.step)}: {reports.summary(report)}")
 
 
 def _crosses_multiple(value: int, increment: int, of: int) -> bool:

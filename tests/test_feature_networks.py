@@ -275,10 +275,10 @@ SOURCES = {
 def test_a_missing_file_is_told_in_one_line(name, tmp_path):
     empty = refused(name, None)
     absent = refused(name, tmp_path / "absent.npz")
-    assert empty.startswith("config.eval.weights is empty: ")
-    assert absent.startswith(f"config.eval.weights = {tmp_path / 'absent.npz'}: No such file")
+    assert empty.startswith("--weights or config.eval.weights is needed: ")
+    assert absent.startswith(f"--weights={tmp_path / 'absent.npz'}: No such file")
     for text in (empty, absent):
-        assert f"config.eval.network = {name!r} needs " in text
+        assert f"{name!r} reads " in text
         assert SOURCES[name] in text
 
 

@@ -47,6 +47,23 @@ def test_a_grid_goes_row_by_row():
     assert (grid[:2, :3] == 10).all()
 
 
+def test_gaps_are_white_and_between_cells_only():
+    grid = grids.grid(np.zeros((3, 2, 2, 1), np.uint8), gap=1)
+    assert grid.shape == (5, 5, 1)
+    assert (grid[2] == 255).all()
+    assert (grid[:, 2] == 255).all()
+    assert grid.sum() == 9 * 255
+    beside = grids.beside([np.zeros((2, 3, 3), np.uint8), np.zeros((2, 1, 3), np.uint8)])
+    np.testing.assert_array_equal(beside[0, :, 0], [0, 0, 0, 255, 255, 0])
+
+
+def test_small_images_are_enlarged_to_64_pixels_or_more():
+    picture = np.arange(20, dtype=np.uint8).reshape(1, 20, 1)
+    np.testing.assert_array_equal(grids.enlarged(picture, 64), picture)
+    assert grids.enlarged(picture, 48).shape == (2, 40, 1)
+    np.testing.assert_array_equal(grids.enlarged(picture, 32)[::2, ::2], picture)
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_png_holds_the_very_pixels(tmp_path, channels):
     image = np.random.default_rng(0).integers(0, 256, (6, 4, channels), np.uint8)

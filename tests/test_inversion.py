@@ -31,3 +31,31 @@ def test_the_residual_is_the_best_of_the_restarts_and_tells_a_miss():
     assert one.residuals.min() > 0.05
     assert (four.residuals <= one.residuals + 0.01).all()
     assert one.images.shape == images.shape
+
+
+def test_the_best_of_the_restarts_is_kept():
+    config = make_config(model__carry_steps=0, model__n=8)
+    state = train_state.init(config)
+    images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
+    found = inversion.invert(config, state, images, num_updates=20, restarts=8)
+    # The residual is of the very z, and none of the draws was better to begin with.
+    fakes = generate.from_latents(config, state, found.z, average=True)
+    np.testing.assert_array_equal(found.images, fakes)
+    differences = np.abs(fakes / 255.0 - images / 255.0).mean((1, 2, 3))
+    np.testing.assert_allclose(found.residuals, differences, atol=0.004)
+    for i, image in enumerate(images):
+        z = inversion._draw(config, 0, 8, np.array([i]))
+        drawn = generate.from_latents(config, state, np.asarray(z), average=True)
+        first = np.abs(drawn / 255.0 - image / 255.0).mean((1, 2, 3))
+        assert found.residuals[i] < first.min()
+
+
+def test_what_is_found_for_an_image_does_not_depend_on_the_others():
+    config = make_config(model__carry_steps=0, model__n=8)
+    state = train_state.init(config)
+    images = np.random.default_rng(0).integers(0, 256, (18, 16, 16, 3), np.uint8)
+    many = inversion.invert(config, state, images, seed=5, num_updates=20)
+    few = inversion.invert(config, state, images[:2], seed=5, num_updates=20)
+    np.testing.assert_array_equal(many.z[:2], few.z)
+    np.testing.assert_array_equal(many.residuals[:2], few.residuals)
+    assert len(np.unique(many.z, axis=0)) == 18

@@ -25,6 +25,11 @@ def run(tmp_path_factory):
     train.train(config, root / "run")
     (root / "unsaved").mkdir()
     shutil.copy(root / "run" / "config.json", root / "unsaved")
+    for name in ("moved", "changed"):  # its data
+        shutil.copytree(root / "run", root / name)
+        config = (root / name / "config.json").read_text()
+        (root / name / "config.json").write_text(config.replace("x.npy", f"{name}.npy"))
+    np.save(root / "changed.npy", rng.integers(0, 256, (1100, R, R, 3), np.uint8))
     np.save(root / "gray.npy", rng.integers(0, 256, (2, R, R, 1), np.uint8))
     np.save(root / "float.npy", rng.random((2, R, R, 3)))
     (root / "text.png").write_text("no image")
@@ -49,14 +54,20 @@ def main(root, *arguments):
         ("--workdir=unsaved --mode=evaluate --every_checkpoint", "no readable checkpoint"),
         ("--workdir=nowhere --mode=evaluate", "nowhere/config.json: not there"),
         ("--workdir=run --mode=evaluate --step=5", "no checkpoint of step 5; there are [6]"),
-        ("--workdir=run --mode=evaluate --num=999", "--num=999: samples and images"),
+        ("--workdir=run --mode=evaluate --num=999", "--num=999: 1000 samples"),
         ("--workdir=run --mode=evaluate --step=6 --every_checkpoint", "--step=6: --every"),
-        ("--workdir=run --mode=evaluate --network=inception", "config.eval.weights is empty"),
+        ("--workdir=run --mode=evaluate --network=inception", "config.eval.weights is needed"),
         ("--workdir=run --mode=reconstruct --images=text.png", "text.png: "),
         ("--workdir=run --mode=invert --images=cut.png", "cut.png: "),
         ("--workdir=run --mode=reconstruct --images=gray.npy", "gray.npy"),
         ("--workdir=run --mode=reconstruct --images=float.npy", "float.npy"),
         ("--workdir=run --mode=reconstruct --images=absent.png", "absent.png: "),
+        ("--workdir=run --mode=reconstruct --images=absent.npy", "--images=absent.npy: no such"),
+        ("--workdir=run --mode=reconstruct --images=absent.zip", "--images=absent.zip: no such"),
+        ("--workdir=run --mode=reconstruct --images=unsaved", "--images=unsaved: no images in it"),
+        ("--workdir=run --mode=reconstruct --images=,", "--images=,: no image is named"),
+        ("--workdir=moved --mode=evaluate", "moved.npy"),
+        ("--workdir=changed --mode=evaluate", "not those of changed's run"),
         ("--workdir=run --mode=sample --out=x.gif", "--out=x.gif: a .png"),
         ("--workdir=run --mode=sample --out=", "--out: a path is needed"),
         ("--workdir=run --mode=sample --out=/etc/hostname/x.png", "/etc/hostname"),

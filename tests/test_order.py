@@ -31,3 +31,12 @@ def test_seeds_and_epochs_have_orders_of_their_own():
 def test_an_order_cannot_be_changed_by_accident():
     with pytest.raises(ValueError, match="read-only"):
         order.epoch_order(0, 0, 10)[0] = 1
+
+
+def test_a_subset_is_of_different_images_in_no_order_and_begins_with_the_smaller_one():
+    found = order.subset(1000, 100)
+    assert len(set(found)) == 100
+    assert found.min() < 50
+    assert found.max() > 950
+    np.testing.assert_array_equal(order.subset(1000, 10), found[:10])
+    np.testing.assert_array_equal(np.sort(order.subset(7, 100)), np.arange(7))

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from began_jax import errors, generate, pictures, pixels, restoring, train
+from began_jax import errors, generate, grids, inversion, pictures, pixels, restoring, train
+from began_jax.data import order
 from tests.conftest import make_config
 
 R = 16
@@ -31,16 +32,27 @@ def read(path):
         return np.asarray(image)
 
 
+def cells(path):
+    """A picture of the images' own pixels: it shows each of them four times as wide and high."""
+    return read(path)[::4, ::4]
+
+
+def of_run(images, num):
+    return images[order.subset(len(images), num)]
+
+
 OPTIONS = {"step": None, "seed": 0, "average": True}
 
 
 def test_samples_are_the_same_as_grid_array_and_files(run, tmp_path):
     workdir, _ = run
-    grid = read(pictures.sample(workdir, None, num=5, **OPTIONS))
+    (path,) = pictures.sample(workdir, None, num=5, **OPTIONS)
+    grid = read(path)
     assert grid.shape == (2 * R, 3 * R, 3)
-    array = np.load(pictures.sample(workdir, tmp_path / "a.npy", num=70, **OPTIONS))
+    (path,) = pictures.sample(workdir, tmp_path / "a.npy", num=70, **OPTIONS)
+    array = np.load(path)
     assert array.shape == (70, R, R, 3)
-    folder = pictures.sample(workdir, tmp_path / "pngs", num=5, **OPTIONS)
+    (folder,) = pictures.sample(workdir, tmp_path / "pngs", num=5, **OPTIONS)
     files = sorted(folder.iterdir())
     assert [path.name for path in files] == [f"{i:06d}.png" for i in range(5)]
     for i, path in enumerate(files):
@@ -61,49 +73,57 @@ def test_a_step_is_picked_and_the_newest_is_the_default(run, tmp_path):
 
 def test_reconstructions_stand_beside_the_images(run, tmp_path):
     workdir, images = run
-    out = pictures.reconstruct(workdir, None, step=None, images=None, num=4)
-    np.testing.assert_array_equal(read(out)[:R, :R], images[0])
+    (out,) = pictures.reconstruct(workdir, None, step=None, images=None, num=4)
+    assert out == workdir / "reconstruct" / "00000006.png"
+    shown = of_run(images, 4)
+    np.testing.assert_array_equal(cells(out)[:R, :R], shown[0])
+    np.testing.assert_array_equal(cells(out)[-R:, -2 * R : -R], shown[3])
     config, state = restoring.restore(workdir, None)
-    (d_of_x,) = pixels.to_uint8(generate.reconstructed(config, state, images[:1]))
-    np.testing.assert_array_equal(read(out)[:R, R : 2 * R], d_of_x)
+    (d_of_x,) = pixels.to_uint8(generate.reconstructed(config, state, shown[:1]))
+    np.testing.assert_array_equal(cells(out)[:R, R : 2 * R], d_of_x)
+    before = out.read_bytes()
+
     Image.fromarray(images[5]).save(tmp_path / "5.png")
-    given = pictures.reconstruct(
-        workdir, tmp_path / "out.png", step=None, images=str(tmp_path / "5.png"), num=4
-    )
-    assert read(given).shape == (R, 2 * R, 3)
-    np.testing.assert_array_equal(read(given)[:, :R], images[5])
+    (given,) = pictures.reconstruct(workdir, None, step=None, images=str(tmp_path / "5.png"))
+    assert given == workdir / "reconstruct" / "00000006-5.png"
+    assert out.read_bytes() == before
+    assert cells(given).shape == (R, 2 * R, 3)
+    np.testing.assert_array_equal(cells(given)[:, :R], images[5])
 
 
 def test_inverted_images_and_their_latents_are_written(run, tmp_path, capsys):
     workdir, images = run
-    out = pictures.invert(workdir, tmp_path / "i.png", images=None, num=2, **OPTIONS)
-    np.testing.assert_array_equal(read(out)[:R, :R], images[0])
-    with np.load(tmp_path / "i.npz") as saved:
+    picture, latents = pictures.invert(workdir, tmp_path / "i.png", num=2, **OPTIONS)
+    np.testing.assert_array_equal(cells(picture)[:R, :R], of_run(images, 2)[0])
+    with np.load(latents) as saved:
         assert saved["z"].shape == (2, 5)
         assert f"{saved['residuals'][1]:.4f}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("between", ["latents", "images", "mirror"])
-def test_an_interpolation_has_its_ends(run, tmp_path, between):
+@pytest.mark.parametrize("spherical", [False, True])
+def test_an_interpolation_goes_from_one_end_to_the_other(run, between, spherical):
     workdir, images = run
-    out = pictures.interpolate(
-        workdir,
-        tmp_path / "i.png",
-        between=between,
-        images=None,
-        num=2,
-        columns=3,
-        spherical=False,
-        **OPTIONS,
-    )
-    picture = read(out)
-    ends = 0 if between == "latents" else 2
-    assert picture.shape == (2 * R, (3 + ends) * R, 3)
-    if between == "images":
-        np.testing.assert_array_equal(picture[R:, :R], images[2])
-        np.testing.assert_array_equal(picture[R:, -R:], images[3])
-    if between == "mirror":
-        np.testing.assert_array_equal(picture[:R, -R:], images[0][:, ::-1])
+    options = {"num": 2, "columns": 3, "spherical": spherical, "between": between, **OPTIONS}
+    (out,) = pictures.interpolate(workdir, None, **options)
+    name = f"00000006-{between}-spherical" if spherical else f"00000006-{between}"
+    assert out == workdir / "interpolate" / f"{name}.png"
+    picture = cells(out)
+    config, state = restoring.restore(workdir, None)
+    if between == "latents":
+        z = generate.latents(config, 0, range(4))
+        a, b = z[::2], z[1::2]
+    else:
+        x = of_run(images, 4 if between == "images" else 2)
+        ends = [x[::2], x[1::2]] if between == "images" else [x, x[:, :, ::-1]]
+        a, b = np.split(inversion.invert(config, state, np.concatenate(ends), seed=0).z, 2)
+        np.testing.assert_array_equal(picture[:, :R], np.concatenate(list(ends[0])))
+        np.testing.assert_array_equal(picture[:, -R:], np.concatenate(list(ends[1])))
+        # Between the ends and the row is a gap of two pixels.
+        picture = read(out)[::4, 4 * R + 8 : 4 * 4 * R + 8 : 4]
+    z = generate.interpolate(a, b, 3, spherical=spherical)
+    expected = [generate.from_latents(config, state, row) for row in z]
+    np.testing.assert_array_equal(picture, grids.table(np.stack(expected)))
 
 
 def test_the_last_of_an_odd_number_of_images_is_left_out(run, tmp_path):
@@ -111,8 +131,9 @@ def test_the_last_of_an_odd_number_of_images_is_left_out(run, tmp_path):
     np.save(tmp_path / "three.npy", images[:3])
     options = {"num": 2, "columns": 2, "spherical": False, **OPTIONS}
     given = {"between": "images", "images": str(tmp_path / "three.npy")}
-    picture = read(pictures.interpolate(workdir, tmp_path / "i.png", **given, **options))
-    assert picture.shape == (R, 4 * R, 3)
+    (out,) = pictures.interpolate(workdir, tmp_path / "i.png", **given, **options)
+    picture = cells(out)
+    assert picture.shape == (R, 4 * R + 4, 3)
     np.testing.assert_array_equal(picture[:, :R], images[0])
     np.testing.assert_array_equal(picture[:, -R:], images[1])
 
@@ -122,12 +143,36 @@ def test_the_last_of_an_odd_number_of_images_is_left_out(run, tmp_path):
         pictures.interpolate(workdir, None, **given, **options)
 
 
-def test_the_timeline_has_a_column_and_a_frame_for_each_checkpoint(run, tmp_path):
+def test_the_timeline_has_a_column_and_a_frame_for_each_checkpoint(run, tmp_path, monkeypatch):
     workdir, _ = run
-    out = pictures.timeline(workdir, tmp_path / "t.png", num=2, seed=0, average=True)
-    assert read(out).shape[1] == 3 * 64
-    with Image.open(tmp_path / "t.webp") as animation:
+    captioned = []
+    drawn = pictures._captioned
+
+    def noting(picture, size, captions):
+        captioned.append((picture, captions))
+        return drawn(picture, size, captions)
+
+    monkeypatch.setattr(pictures, "_captioned", noting)
+    png, webp = pictures.timeline(workdir, tmp_path / "t.png", num=2, seed=3, average=False)
+    assert read(png).shape[1] == 3 * 64
+    assert (read(png)[2 * 64 :] < 128).any()  # the captions' letters
+    with Image.open(webp) as animation:
         assert animation.n_frames == 3
+
+    (whole, captions), *_ = captioned
+    records = {record["step"]: record for record in restoring.records(workdir)}
+    for column, step in enumerate([2, 4, 6]):
+        config, state = restoring.restore(workdir, step)
+        (samples,) = generate.samples(config, state, 2, seed=3, average=False)
+        shown = whole[:, column * R : column * R + R]
+        np.testing.assert_array_equal(shown, np.concatenate(list(samples)))
+        assert captions[column].splitlines() == [
+            f"{step}",
+            f"M {records[step]['m_global']:.4f}",
+            f"L(x) {records[step]['loss_real']:.4f}",
+            f"L(G) {records[step]['loss_fake']:.4f}",
+            f"k {records[step]['k']:.4f}",
+        ]
 
 
 def test_what_cannot_be_used_is_told_in_one_line(run, tmp_path):

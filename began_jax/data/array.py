@@ -25,8 +25,7 @@ def load(config: DataConfig, *, resolution: int, channels: int) -> np.ndarray:
         channels, images smaller than `resolution`, or that the crop does not fit.
     """
     path = Path(config.path).expanduser()
-    images = _read(config, path)
-    _check(config, images, resolution, channels)
+    images = read(config, resolution=resolution, channels=channels)
     whole = config.crop == "center" and config.crop_size in (0, resolution)
     if whole and images.shape[1:3] == (resolution, resolution) and images.flags.c_contiguous:
         return images
@@ -61,6 +60,13 @@ def load(config: DataConfig, *, resolution: int, channels: int) -> np.ndarray:
     }
     shape = (resolution, resolution, channels)
     return cache.prepared(key, len(images), shape, squares(), label=path.stem)
+
+
+def read(config: DataConfig, *, resolution: int, channels: int) -> np.ndarray:
+    """The array in `config.path` as it is, uint8 (N, H, W, channels); raises as `load` does."""
+    images = _read(config, Path(config.path).expanduser())
+    _check(config, images, resolution, channels)
+    return images
 
 
 def _read(config: DataConfig, path: Path) -> np.ndarray:

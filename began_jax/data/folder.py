@@ -2,6 +2,7 @@
 
 import collections
 import concurrent.futures
+import contextlib
 import hashlib
 import io
 import json
@@ -66,13 +67,23 @@ def load(config: DataConfig, *, resolution: int, channels: int) -> np.ndarray:
       ConfigError: one line: no such path, neither a directory nor a .zip, no images in it, or more
         undecodable ones than `config.max_bad_fraction` of them.
     """
-    path = Path(config.path).expanduser()
-    if not path.exists():
-        raise ConfigError(f"{_field(config)}: no such directory or .zip file")
-    if path.is_dir():
-        return _prepare(config, _in_directory(config, path.resolve()), resolution, channels)
-    with _open_zip(config, path) as archive:
-        return _prepare(config, _in_zip(archive), resolution, channels)
+    with _files(config) as files:
+        return _prepare(config, files, resolution, channels)
+
+
+def contents(config: DataConfig, num: int | None) -> Iterator[tuple[str, bytes]]:
+    """Names and bytes of the first `num` files (None: all) that `load` would take.
+
+    Raises:
+      ConfigError: no such path, neither a directory nor a .zip, or no images in it.
+      ValueError: one line naming a file that is too large or cannot be read.
+    """
+    with _files(config) as files:
+        for file in files[:num]:
+            try:
+                yield file.name, _read(file)
+            except _UNREADABLE as error:
+                raise ValueError(f"{file.name}: {errors.one_line(error)}") from error
 
 
 class _File(NamedTuple):
@@ -80,6 +91,29 @@ class _File(NamedTuple):
     size: int
     stamp: int  # changes with the content: modification time in ns, or CRC
     read: Callable[[], bytes]
+
+
+@contextlib.contextmanager
+def _files(config: DataConfig) -> Iterator[list[_File]]:
+    """The files of the directory or the .zip, which is open meanwhile; at least one."""
+    path = Path(config.path).expanduser()
+    if not path.exists():
+        raise ConfigError(f"{_field(config)}: no such directory or .zip file")
+    with contextlib.ExitStack() as opened:
+        if path.is_dir():
+            found = _in_directory(config, path.resolve())
+        else:
+            found = _in_zip(opened.enter_context(_open_zip(config, path)))
+        if not found:
+            endings = ", ".join(SUFFIXES)
+            raise ConfigError(f"{_field(config)}: no images in it; they end in {endings}")
+        yield found
+
+
+def _read(file: _File) -> bytes:
+    if file.size > MAX_FILE_BYTES:
+        raise ValueError(f"{file.size} bytes, {MAX_FILE_BYTES} are allowed")
+    return file.read()
 
 
 def _in_directory(config: DataConfig, root: Path) -> list[_File]:
@@ -132,8 +166,6 @@ def _is_hidden(name: str) -> bool:
 
 
 def _prepare(config: DataConfig, files: list[_File], resolution: int, channels: int) -> np.ndarray:
-    if not files:
-        raise ConfigError(f"{_field(config)}: no images in it; they end in {', '.join(SUFFIXES)}")
     listing = json.dumps([(file.name, file.size, file.stamp) for file in files])
     key = {
         "path": str(Path(config.path).expanduser().resolve()),
@@ -149,10 +181,8 @@ def _prepare(config: DataConfig, files: list[_File], resolution: int, channels: 
     def decode(file: _File) -> np.ndarray | str:
         """The image, or why there is none."""
         try:
-            if file.size > MAX_FILE_BYTES:
-                return f"{file.size} bytes, {MAX_FILE_BYTES} are allowed"
             return decoding.to_array(
-                decoding.open_image(io.BytesIO(file.read())),
+                decoding.open_image(io.BytesIO(_read(file))),
                 resolution=resolution,
                 channels=channels,
                 crop=config.crop,

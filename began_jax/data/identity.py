@@ -12,22 +12,24 @@ from began_jax.config import ConfigError
 _NUM_LOOKED_AT = 1024
 
 
-def check_same(path: Path, images: np.ndarray) -> None:
-    """Notes in the file `path` which images a run sees or, if it is there, compares.
+def note(path: Path, images: np.ndarray) -> None:
+    """Notes in the file `path` which images a run sees, if it is not there; else as `check`."""
+    check(path, images)
+    files.write_text(path, json.dumps(_identity(images)) + "\n")
 
-    A run that goes on with other images would not be the run it was. Compared are their number,
-    size and up to 1,024 of them, evenly spaced.
+
+def check(path: Path, images: np.ndarray) -> None:
+    """Compares images with those that the file `path` notes, if it is there.
+
+    Compared are their number, size and up to 1,024 of them, evenly spaced. A run that went on with
+    other images would not be the run it was, nor could its samples be compared with them.
 
     Raises:
       ConfigError: the images are not those of the run's start.
       UserError: the file cannot be read.
     """
-    digest = hashlib.sha256(np.ascontiguousarray(_some(images)).tobytes()).hexdigest()
-    identity = {"shape": list(images.shape), "sha256_of_some": digest}
     known = files.read_json(path)
-    if known is None:
-        files.write_text(path, json.dumps(identity) + "\n")
-    elif known != identity:
+    if known is not None and known != _identity(images):
         raise ConfigError(
             f"config.data: {len(images)} images that are not those of {path.parent}'s run"
         )
@@ -45,6 +47,11 @@ def spread(images: np.ndarray) -> float:
             f"config.data: {len(images)} images, all the same; varied ones are needed"
         )
     return float(deviation)
+
+
+def _identity(images: np.ndarray) -> dict[str, object]:
+    digest = hashlib.sha256(np.ascontiguousarray(_some(images)).tobytes()).hexdigest()
+    return {"shape": list(images.shape), "sha256_of_some": digest}
 
 
 def _some(images: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Which images a step sees: a pure function of (seed, step); no shuffle buffer, no state."""
+"""Which images a step or a metric sees: pure functions; no shuffle buffer, no state."""
 
 import functools
 
@@ -29,3 +29,12 @@ def batch_indices(seed: int, step: int, batch_size: int, num_images: int) -> np.
         parts.append(epoch_order(seed, epoch, num_images)[offset : offset + taken])
         start += taken
     return np.concatenate(parts)
+
+
+def subset(num_images: int, num: int) -> np.ndarray:
+    """`num` of 0..num_images − 1 (all, where there are fewer), int64, in random order.
+
+    Always the same, and those of a smaller `num` come first. A data set's own order may follow its
+    classes or sources, so that its first images say little of all.
+    """
+    return np.random.default_rng(0).permutation(num_images)[:num]

@@ -3,7 +3,8 @@
     python -m began_jax.metrics.convert_inception IN.pth OUT.npz
 
 IN.pth is weights-inception-2015-12-05-6726825d.pth of torch-fidelity's release v0.2.0, or
-pt_inception-2015-12-05-6726825d.pth of pytorch-fid: their SHA-256 begins with 6726825d.
+pt_inception-2015-12-05-6726825d.pth of pytorch-fid: the same 95,628,359 bytes, whose SHA-256 is
+6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import numpy as np
 from began_jax import errors, files
 from began_jax.metrics import inception, networks
 
-_SHA256_BEGINS = "6726825d"
+_PUBLISHED = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 
 
 def main() -> int:
@@ -32,7 +33,7 @@ def main() -> int:
     except errors.UserError as error:
         print(error, file=sys.stderr)
         return error.exit_status
-    note = "the published weights" if sha256.startswith(_SHA256_BEGINS) else "NOT the published"
+    note = "the published weights" if sha256 == _PUBLISHED else "NOT the published"
     print(f"{arguments.target} written; {arguments.source} has SHA-256 {sha256}: {note}")
     return 0
 

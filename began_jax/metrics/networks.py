@@ -61,15 +61,15 @@ def load(name: str, path: Path | None) -> FeatureNetwork:
     """
     if name == "random_conv":
         if path is not None:
-            raise errors.UserError(f"config.eval.weights = {path}: {name!r} reads no file")
+            raise errors.UserError(f"--weights={path}: {name!r} reads no file")
         kernels = random_conv.params()
         return FeatureNetwork(name, random_conv.sha256(kernels), kernels, random_conv.apply)
     if name not in _FROM_FILES:
         raise errors.UserError(f"config.eval.network = {name!r}: one of {NETWORKS} is needed")
     network, needed = _FROM_FILES[name]
-    need = f"config.eval.network = {name!r} needs {needed}"
+    need = f"{name!r} reads {needed}"
     if path is None:
-        raise errors.UserError(f"config.eval.weights is empty: {need}")
+        raise errors.UserError(f"--weights or config.eval.weights is needed: {need}")
     try:
         with path.open("rb") as file:
             if file.read(4) != b"PK\x03\x04":  # of all else NumPy says to unpickle it
@@ -81,7 +81,7 @@ def load(name: str, path: Path | None) -> FeatureNetwork:
                 params = network.params(checked(stored, network.SHAPES))
     except _DAMAGED as error:
         problem = getattr(error, "strerror", None) or errors.one_line(error)
-        raise errors.UserError(f"config.eval.weights = {path}: {problem}; {need}") from error
+        raise errors.UserError(f"--weights={path}: {problem}; {need}") from error
     return FeatureNetwork(name, sha256, params, network.apply)
 
 

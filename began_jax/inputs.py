@@ -1,0 +1,88 @@
+"""The images that a mode looks at: some of the run's own data, or the user's."""
+
+import dataclasses
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+
+from began_jax import errors, restoring
+from began_jax.config import Config, ConfigError
+from began_jax.data import array, decoding, folder, order
+
+
+def of_run(workdir: Path, config: Config, num: int) -> np.ndarray:
+    """`num` of the run's images (all, where there are fewer), always the same ones.
+
+    Returns:
+      uint8 (N, R, R, C).
+
+    Raises:
+      ConfigError: they cannot be loaded, or are not what the run was trained on.
+    """
+    images = restoring.load_data(workdir, config)
+    return images[order.subset(len(images), num)]
+
+
+def given(config: Config, value: str, num: int | None) -> np.ndarray:
+    """The first `num` images (None: all) of a folder, a zip, an .npy or .npz, or of files.
+
+    An image of the run's size is taken as it is, another one cropped and scaled as the run's data
+    are.
+
+    Args:
+      value: the path, or the files' paths with commas between.
+
+    Returns:
+      uint8 (N, R, R, C).
+
+    Raises:
+      UserError: one that cannot be read or used, or none.
+    """
+    path = Path(value).expanduser()
+    try:
+        if path.is_dir() or path.suffix == ".zip":
+            images = list(_of_folder(config, value, num))
+        elif path.suffix in (".npy", ".npz"):
+            source = dataclasses.replace(config.data, path=value, name="")
+            m = config.model
+            whole = array.read(source, resolution=m.resolution, channels=m.channels)
+            images = [_square(config, decoding.to_image(one)) for one in whole[:num]]
+        else:
+            names = [name for name in value.split(",") if name]
+            images = [_decoded(config, name, Path(name).expanduser()) for name in names[:num]]
+    except ConfigError as error:  # of sources, which name the setting of a training run
+        field = f"config.data.path = {value!r}"
+        raise errors.UserError(str(error).replace(field, f"--images={value}")) from error
+    except ValueError as error:
+        raise errors.UserError(f"--images={value}: {error}") from error
+    if not images:
+        raise errors.UserError(f"--images={value}: no image is named")
+    return np.stack(images)
+
+
+def _of_folder(config: Config, value: str, num: int | None) -> Iterator[np.ndarray]:
+    source = dataclasses.replace(config.data, path=value)
+    for name, content in folder.contents(source, num):
+        yield _decoded(config, name, io.BytesIO(content))
+
+
+def _decoded(config: Config, name: str, file: Path | io.BytesIO) -> np.ndarray:
+    try:
+        return _square(config, decoding.open_image(file))
+    except (OSError, ValueError) as error:
+        raise errors.UserError(f"--images: {name}: {errors.one_line(error)}") from error
+
+
+def _square(config: Config, image: PIL.Image.Image) -> np.ndarray:
+    m, d = config.model, config.data
+    as_it_is = image.size == (m.resolution, m.resolution)
+    return decoding.to_array(
+        image,
+        resolution=m.resolution,
+        channels=m.channels,
+        crop="center" if as_it_is else d.crop,
+        crop_size=0 if as_it_is else d.crop_size,
+    )
