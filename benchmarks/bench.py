@@ -84,7 +84,7 @@ class Worker:
 def main() -> None:
     """Runs the comparison."""
     arguments = _arguments()
-    report: dict[str, Any] = {"machine": _machine(), "command": sys.argv[1:], "results": []}
+    report: dict[str, Any] = {"machine": machine(), "command": sys.argv[1:], "results": []}
     for resolution in arguments.resolutions:
         for n in arguments.widths:
             for z in arguments.z:
@@ -208,7 +208,8 @@ def _ratio(ours: list[float], theirs: list[float]) -> dict[str, float]:
     return _spread([a / b for a, b in zip(ours, theirs, strict=True)])
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """Processor, cores, Python and the program's commit, for a report."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
