@@ -5,7 +5,7 @@ import hashlib
 import os
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +54,11 @@ class Checkpoints:
     def __init__(self, directory: Path, *, to_keep: int | None = None, keep_every_steps: int = 0):
         """Keeps the newest `to_keep` and, if not 0, every multiple of `keep_every_steps`.
 
-        Without `to_keep` the directory is only read.
+        And the one that `save` is told of. Without `to_keep` the directory is only read.
         """
         self._read_only = read_only = to_keep is None
-        policies: list[Any] = [checkpoint_managers.LatestN(to_keep)]
+        self._good_step = 0
+        policies: list[Any] = [checkpoint_managers.LatestN(to_keep), _Newest(self)]
         if keep_every_steps:
             policies.append(checkpoint_managers.EveryNSteps(keep_every_steps))
         self._manager = ocp.CheckpointManager(
@@ -86,8 +87,10 @@ class Checkpoints:
         """The steps saved, ascending."""
         return sorted(self._manager.all_steps())
 
-    def save(self, step: int, state: TrainState) -> None:
+    def save(self, step: int, state: TrainState, good_step: int = 0) -> None:
         """Starts saving the state and its fingerprint; returns when the state is copied.
+
+        Keeps, besides those that `__init__` names, the newest checkpoint up to `good_step`.
 
         A step that is there already is left alone: the state is a function of the step, and
         `restore` has put away what cannot be read.
@@ -95,6 +98,7 @@ class Checkpoints:
         Raises:
           CheckpointError: this save or the one before failed.
         """
+        self._good_step = good_step
         if step in self.steps():
             return
         args = ocp.args.Composite(
@@ -111,25 +115,39 @@ class Checkpoints:
         if not saved:
             raise CheckpointError(f"step {step} is not saved, as there are {self.steps()}")
 
+    def wait(self) -> None:
+        """Waits for the save in flight.
+
+        Raises:
+          CheckpointError: it failed.
+        """
+        try:
+            self._manager.wait_until_finished()
+        except _FILE_ERRORS as error:
+            raise CheckpointError(f"the last save failed: {_reason(error)}") from error
+
     def restore(self, target: TrainState, step: int | None = None) -> TrainState:
         """The state of a step, or of the newest that can be read.
 
         Args:
           target: shapes, dtypes and shardings (`sharding.abstract_state`).
           step: a saved step; None for the newest. One that cannot be read, or whose bytes are not
-            those that were saved, is passed over with a warning and, unless the directory is only
-            read, moved to `damaged-checkpoints` beside it; an asked-for one is not.
+            those that were saved, is passed over with a warning and, when an older one was read
+            and unless the directory is only read, moved to `damaged-checkpoints` beside it; an
+            asked-for one is not.
 
         Raises:
-          CheckpointError: there is nothing to restore.
+          CheckpointError: there is nothing to restore, or nothing that can be read: what cannot be
+            read for a passing reason must not be lost; or the save in flight failed.
         """
-        self._manager.wait_until_finished()
+        self.wait()
         steps = self.steps()
         if step is not None and step not in steps:
             raise CheckpointError(f"no checkpoint of step {step}; there are {steps}")
+        unreadable = []
         for candidate in [step] if step is not None else reversed(steps):
             try:
-                return self._read(candidate, target)
+                restored = self._read(candidate, target)
             except (jax.errors.JaxRuntimeError, MemoryError):
                 raise  # not the files' fault
             except Exception as error:  # Orbax raises many kinds, Exception itself among them
@@ -137,7 +155,11 @@ class Checkpoints:
                 if step is not None:
                     raise CheckpointError(message) from error
                 logging.warning("%s", message)
-                self.put_away(candidate, "damaged-checkpoints")
+                unreadable.append(candidate)
+            else:
+                for newer in unreadable:
+                    self.put_away(newer, "damaged-checkpoints")
+                return restored
         raise CheckpointError(f"no readable checkpoint in {self._manager.directory}")
 
     def _read(self, step: int, target: TrainState) -> TrainState:
@@ -161,6 +183,20 @@ class Checkpoints:
         (directory.parent / folder).mkdir(exist_ok=True)
         os.rename(directory / str(step), directory.parent / folder / f"{step}-{uuid.uuid4().hex}")
         self._manager.reload()
+
+
+class _Newest:
+    """Orbax's policy: keeps the newest of the checkpoints up to the last good step."""
+
+    def __init__(self, checkpoints: Checkpoints):
+        self._checkpoints = checkpoints
+
+    def should_preserve(self, infos: Sequence[Any], *, context: Any) -> list[bool]:
+        """Which of the checkpoints are kept."""
+        del context
+        good_step = self._checkpoints._good_step
+        kept = max((info.step for info in infos if info.step <= good_step), default=None)
+        return [info.step == kept for info in infos]
 
 
 def _reason(error: Exception) -> str:

@@ -15,7 +15,7 @@ Record = Mapping[str, float]
 
 _LOWEST_SPREAD = 0.1  # of the data's; all samples are nearly the same
 _LOST_SPREAD = 0.5  # of the highest so far
-_AS_VARIED = 0.9  # of the highest
+_AS_VARIED = 0.75  # of the highest
 _BALANCE = 0.5  # of γ, but
 _LEAST_BALANCE = 0.1
 _OUTSIDE = 0.5  # of the sampled values
@@ -51,7 +51,7 @@ ALARMS = {
 class Unwell(errors.UserError):
     """An alarm that `health.policy` acts on.
 
-    `good_step`: the last step known to be good; None: no worse than any before.
+    `good_step`: the last step known to be good; None: the newest checkpoint is.
     """
 
     def __init__(self, step: int, alarms: Mapping[str, str], good_step: int | None = None):
@@ -66,7 +66,8 @@ class Unwell(errors.UserError):
 def alarms(config: Config, records: Sequence[Record], since: int = 0) -> dict[str, str]:
     """What the newest of a run's records, in order, raises: texts by name.
 
-    `since`: the step at which the run began or was last rolled back; the records are from then on.
+    `since`: the step at which the run began or was last rolled back to; it has a window from there
+    to recover.
     """
     checks: dict[str, Callable[[Config, Sequence[Record], int], str | None]] = {
         "collapse": _collapse,
@@ -84,18 +85,19 @@ def acted_on(alarms: Mapping[str, str]) -> dict[str, str]:
     return {name: text for name, text in alarms.items() if ALARMS[name].acted_on}
 
 
-def last_varied_step(config: Config, records: Sequence[Record], since: int = 0) -> int:
-    """The last step whose samples were about as varied as they ever were; `since` if none was."""
-    spreads = _spreads(config, records, since)
+def last_varied_step(config: Config, records: Sequence[Record]) -> int:
+    """The last step whose samples were about as varied as they ever were; 0 if none was."""
+    spreads = _spreads(config, records)
     highest = max(spreads.values(), default=0.0)
     if highest < _LOWEST_SPREAD:
-        return since
+        return 0
     return int(max(step for step, spread in spreads.items() if spread >= _AS_VARIED * highest))
 
 
 def _collapse(config: Config, records: Sequence[Record], since: int) -> str | None:
-    spreads = _spreads(config, records, since)
-    if not spreads:
+    spreads = _spreads(config, records)
+    recovered = since + config.health.window_steps if since else 0
+    if not spreads or records[-1]["step"] < recovered:
         return None
     *_, spread = spreads.values()
     lowest = max(_LOWEST_SPREAD, _LOST_SPREAD * max(spreads.values()))
@@ -104,20 +106,20 @@ def _collapse(config: Config, records: Sequence[Record], since: int) -> str | No
     return f"sample_spread {spread:.3f} is below {lowest:.3f}, the samples are too much alike"
 
 
-def _spreads(config: Config, records: Sequence[Record], since: int) -> dict[float, float]:
+def _spreads(config: Config, records: Sequence[Record]) -> dict[float, float]:
     """By step, from when on they count: every run begins with samples that are all alike."""
-    grace = config.health.grace_images / config.train.batch_size
-    first = since + config.health.window_steps if since else grace
+    grace = _grace_steps(config)
     return {
-        record["step"]: record["sample_spread"] for record in records if record["step"] >= first
+        record["step"]: record["sample_spread"] for record in records if record["step"] >= grace
     }
 
 
 def _k_at_bound(config: Config, records: Sequence[Record], since: int) -> str | None:
-    ks = [record["k"] for record in _window(config, records, since)]
-    if not ks or ks != [ks[0]] * len(ks) or ks[0] not in (0.0, 1.0):
-        return None
-    return f"k has been {ks[0]:.0f} for {config.health.window_steps} steps"
+    window = _window(config, records, since)
+    for bound in (0.0, 1.0):
+        if window and all(record["k_min"] == record["k_max"] == bound for record in window):
+            return f"k has been {bound:.0f} for {config.health.window_steps} steps"
+    return None
 
 
 def _off_balance(config: Config, records: Sequence[Record], since: int) -> str | None:
@@ -155,11 +157,16 @@ def _out_of_range(config: Config, records: Sequence[Record], since: int) -> str 
 
 
 def _window(config: Config, records: Sequence[Record], since: int) -> Sequence[Record]:
-    """The records of the last `window_steps`, or none before there are so many steps."""
-    if not records or records[-1]["step"] < since + config.health.window_steps:
+    """The records of the last `window_steps`; none before so many steps after the grace."""
+    first = max(since, _grace_steps(config))
+    if not records or records[-1]["step"] < first + config.health.window_steps:
         return []
     after = records[-1]["step"] - config.health.window_steps
     return [record for record in records if record["step"] > after]
+
+
+def _grace_steps(config: Config) -> float:
+    return config.health.grace_images / config.train.batch_size
 
 
 def _mean(records: Sequence[Record], name: str) -> float:

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from concurrent import futures
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -13,7 +13,7 @@ from began_jax import health, pixels
 from began_jax.config import Config
 from began_jax.health import Unwell
 from began_jax.telemetry import Telemetry
-from began_jax.train_state import TrainState
+from began_jax.train_state import TrainState, is_finite
 from began_jax.train_step import Metrics
 
 _LAST_VALUES = ("k", "learning_rate")  # states; the other metrics are measurements and averaged
@@ -34,7 +34,10 @@ class Record:
 
 
 class Recorder:
-    """Writes one record at a time, on a thread of its own, and saves a state that is well."""
+    """Writes one record at a time, on a thread of its own, and saves a state that is well.
+
+    Use as a context manager: leaving it waits for the record in hand.
+    """
 
     def __init__(
         self,
@@ -44,9 +47,17 @@ class Recorder:
         data_spread: float,
         past: Sequence[dict[str, Any]],
         since: int,
-        save: Callable[[int, TrainState], None],
+        save: Callable[[int, TrainState, int], None],
     ):
-        """`real`: uint8 images that reconstructions are of; `past`: the records since `since`."""
+        """What all records of a run share.
+
+        Args:
+          real: uint8 images that reconstructions are of.
+          data_spread: `identity.spread` of the data.
+          past: the run's records so far.
+          since: see `health.alarms`.
+          save: called with a step, its state and the last step whose samples varied.
+        """
         self._telemetry = telemetry
         self._config = config
         self._real = real
@@ -54,8 +65,15 @@ class Recorder:
         self._records = list(past)
         self._since = since
         self._save = save
+        self._finite = jax.jit(is_finite)
         self._thread = futures.ThreadPoolExecutor(max_workers=1)
         self._writing: futures.Future[None] | None = None
+
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._thread.shutdown()  # what it writes to is closed next
 
     def put(self, record: Record) -> None:
         """Begins to write a record, when the one before is written.
@@ -73,7 +91,7 @@ class Recorder:
           Unwell, UserError: what went wrong with the one before.
         """
         self.flush()
-        self._writing = self._thread.submit(self._save, step, state)
+        self._writing = self._thread.submit(self._save_if_well, step, state)
 
     def flush(self) -> None:
         """Waits until all is written.
@@ -90,13 +108,14 @@ class Recorder:
         steps = {
             name: np.concatenate([part[name][:num] for part, num in parts]) for name in parts[0][0]
         }
-        bad = _first_not_finite(record.step, steps)
+        spread = float(record.spread)
+        bad = _first_not_finite(record.step, {**steps, "sample_spread": np.array([spread])})
         if bad is not None:
-            self._telemetry.write_alarms(record.step, {"not_finite": bad})
-            raise Unwell(record.step, {"not_finite": bad})
+            self._end(record.step, bad)
         scalars = {name: float(np.mean(values)) for name, values in steps.items()}
         scalars.update({name: float(steps[name][-1]) for name in _LAST_VALUES})
-        scalars["sample_spread"] = float(record.spread) / self._data_spread
+        scalars["k_min"], scalars["k_max"] = float(steps["k"].min()), float(steps["k"].max())
+        scalars["sample_spread"] = spread / self._data_spread
         scalars["sample_outside"] = float(record.outside)
         scalars["images_per_second"] = record.images_per_second
         self._records.append({"step": record.step, **scalars})
@@ -110,10 +129,20 @@ class Recorder:
         if acted_on and self._config.health.policy != "warn":
             good = None
             if "collapse" in acted_on:
-                good = health.last_varied_step(self._config, self._records, self._since)
+                good = health.last_varied_step(self._config, self._records)
             raise Unwell(record.step, acted_on, good)
         if record.state is not None:
-            self._save(record.step, record.state)
+            self._save_if_well(record.step, record.state)
+
+    def _save_if_well(self, step: int, state: TrainState) -> None:
+        if not self._finite(state):
+            self._end(step, f"a parameter is not finite after step {step}")
+        self._save(step, state, health.last_varied_step(self._config, self._records))
+
+    def _end(self, step: int, not_finite: str) -> NoReturn:
+        alarms = {"not_finite": not_finite}
+        self._telemetry.write_alarms(step, alarms)
+        raise Unwell(step, alarms)
 
 
 def _first_not_finite(last_step: int, steps: dict[str, np.ndarray]) -> str | None:

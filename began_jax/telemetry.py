@@ -38,6 +38,7 @@ class Telemetry:
         self._jsonl = _reopen_jsonl(workdir / "metrics.jsonl", start_step)
         self._raised: set[str] = set()
         self._tensorboard: TensorBoardWriter | None = None
+        self._own_alarms: dict[str, str] = {}
         with self._without_tensorboard_if_it_fails():
             self._tensorboard = TensorBoardWriter(workdir / "tensorboard", start_step + 1)
             if not start_step:
@@ -66,19 +67,23 @@ class Telemetry:
 
     def write_scalars(self, step: int, scalars: Scalars, alarms: Mapping[str, str]) -> None:
         """Records scalars, shows them on the bar or, without a terminal, as a line; and alarms."""
-        self._write_line({"step": step, "images": step * self._batch_size, **scalars}, alarms)
         self._write_tensorboard(step, scalars, alarms)
+        told = {**alarms, **self._own_alarms}
+        self._write_line({"step": step, "images": step * self._batch_size, **scalars}, told)
         if self._bar.disable:
-            line = _plain_line(step, self._num_steps, self._batch_size, scalars, alarms)
+            line = _plain_line(step, self._num_steps, self._batch_size, scalars, told)
             print(line, file=sys.stderr, flush=True)
         else:
-            self._bar.set_postfix_str(_summary(scalars, alarms), refresh=False)
+            self._bar.set_postfix_str(_summary(scalars, told), refresh=False)
         self._tell(step, alarms)
+        for name in sorted(self._raised - alarms.keys()):
+            say(f"alarm {name} is over, step {step}")
+        self._raised = set(alarms)
 
     def write_alarms(self, step: int, alarms: Mapping[str, str]) -> None:
-        """Records alarms of steps that have no scalars."""
-        self._write_line({"step": step, "images": step * self._batch_size}, alarms)
+        """Records alarms of steps that have no scalars, and so cannot tell that others are over."""
         self._write_tensorboard(step, {}, alarms)
+        self._write_line({"step": step, "images": step * self._batch_size}, alarms)
         self._tell(step, alarms)
 
     def write_grids(
@@ -97,11 +102,21 @@ class Telemetry:
         grids.save_png(self._workdir / "samples" / name, grids.grid(samples))
 
     def _write_line(self, record: Scalars, alarms: Mapping[str, str]) -> None:
-        if os.fstat(self._jsonl.fileno()).st_nlink == 0:
-            raise errors.UserError(f"{self._workdir}: it was removed while the run was in it")
+        if not self._is_there():
+            raise errors.UserError(
+                f"{self._workdir}: it was removed or renamed while the run was in it"
+            )
         told: dict[str, Any] = {"alarms": sorted(alarms)} if alarms else {}
         self._jsonl.write(json.dumps({**record, **told}) + "\n")
         self._jsonl.flush()
+
+    def _is_there(self) -> bool:
+        """Whether what is written is what others find in the folder."""
+        try:
+            found = os.stat(self._jsonl.name)
+        except OSError:
+            return False
+        return os.path.samestat(found, os.fstat(self._jsonl.fileno()))
 
     def _write_tensorboard(self, step: int, scalars: Scalars, alarms: Mapping[str, str]) -> None:
         if self._tensorboard is not None:
@@ -111,13 +126,10 @@ class Telemetry:
                 self._tensorboard.flush()
 
     def _tell(self, step: int, alarms: Mapping[str, str]) -> None:
-        """Says of an alarm once that it is there, and once that it is over."""
+        """Says of an alarm once that it is there."""
         for name in sorted(alarms.keys() - self._raised):
             remedy = health.ALARMS[name].remedy
             say(f"ALARM {name}, step {step}: {alarms[name]}. What to try: {remedy}")
-        for name in sorted(self._raised - alarms.keys()):
-            say(f"alarm {name} is over, step {step}")
-        self._raised = set(alarms)
 
     @contextlib.contextmanager
     def _without_tensorboard_if_it_fails(self) -> Iterator[None]:
@@ -129,8 +141,9 @@ class Telemetry:
                 with contextlib.suppress(OSError):
                     self._tensorboard.close()
             self._tensorboard = None
-            directory = self._workdir / "tensorboard"
-            say(f"ALARM tensorboard: {directory}: {errors.one_line(error)}; training goes on")
+            text = f"{self._workdir / 'tensorboard'}: {errors.one_line(error)}"
+            self._own_alarms["tensorboard"] = text
+            say(f"ALARM tensorboard: {text}; training goes on")
 
 
 def say(text: str) -> None:

@@ -34,7 +34,7 @@ from began_jax.config import Config, ConfigError
 from began_jax.data import identity
 from began_jax.health import Unwell
 from began_jax.recorder import Record, Recorder
-from began_jax.train_state import TrainState, is_finite
+from began_jax.train_state import TrainState
 from began_jax.train_step import Metrics
 
 # Enough that the device never waits for the host, little enough that a signal is acted on soon.
@@ -62,6 +62,7 @@ def train(config: Config, workdir: Path) -> None:
         comparison = evaluate.in_training(config, images)
     _make(workdir)
     with files.exclusive(workdir):
+        _check_same_config(workdir, config)  # again: another run may have come between
         asked, config = config, backends.resolve(config)
         runtime.keep_freed_memory(config.model)
         mesh = sharding.make_mesh(config.train.batch_size)
@@ -69,12 +70,17 @@ def train(config: Config, workdir: Path) -> None:
         config = backends.resolve_dispatch(config, resident=dataset is not None)
         identity.note(workdir / "data.json", images)
         files.write_text(workdir / "config.json", config_lib.to_json(asked))
-        with checkpoints.Checkpoints(
-            workdir / "checkpoints",
-            to_keep=config.train.checkpoints_to_keep,
-            keep_every_steps=config.train.keep_checkpoint_every_steps,
-        ) as saved:
-            run = _Run(config, workdir, mesh, images, dataset, data_spread, comparison, saved)
+        with (
+            checkpoints.Checkpoints(
+                workdir / "checkpoints",
+                to_keep=config.train.checkpoints_to_keep,
+                keep_every_steps=config.train.keep_checkpoint_every_steps,
+            ) as saved,
+            signals.collect() as received,
+        ):
+            run = _Run(
+                config, workdir, mesh, images, dataset, data_spread, comparison, saved, received
+            )
             while True:
                 try:
                     return _go_on(run)
@@ -93,6 +99,7 @@ class _Run(NamedTuple):
     data_spread: float
     comparison: Any  # `evaluate.Comparison`, or None where training does not evaluate
     saved: checkpoints.Checkpoints
+    received: Sequence[int]  # signals that ask it to stop
 
 
 def _go_on(run: _Run) -> None:
@@ -131,8 +138,11 @@ def _roll_back_or_raise(run: _Run, unwell: Unwell) -> None:
       Unwell: the policy is another one, or there were `max_rollbacks` of them.
     """
     health, past = run.config.health, rollbacks.load(run.workdir)
-    good = unwell.good_step
-    step = max((step for step in run.saved.steps() if good is None or step <= good), default=0)
+    run.saved.wait()  # a newer one may be on its way
+    steps = run.saved.steps()
+    good = [step for step in steps if unwell.good_step is None or step <= unwell.good_step]
+    # Where the samples varied before all that is left, the oldest of these is nearest to it.
+    step = max(good, default=0 if unwell.good_step == 0 else min(steps, default=0))
     if health.policy != "rollback":
         raise unwell
     if len(past) >= health.max_rollbacks:
@@ -177,20 +187,12 @@ def _loop(
         mesh, functools.partial(generate.reconstructions, for_grids), state, real
     )
     copied = sharding.compile_for(mesh, functools.partial(jax.tree.map, jnp.copy), state)
-    finite = sharding.compile_for(mesh, is_finite, state)
-
-    def save(step: int, state: TrainState) -> None:
-        if not finite(state):
-            raise Unwell(step, {"not_finite": f"a parameter is not finite after step {step}"})
-        run.saved.save(step, state)
-
-    past = [record for record in restoring.records(run.workdir) if record["step"] > since]
-    recorder = Recorder(records, config, real, run.data_spread, past, since, save)
+    past = restoring.records(run.workdir)
     in_flight: collections.deque[Metrics] = collections.deque()
     unrecorded: list[tuple[Metrics, int]] = []
     recorded = done = int(state.step)
     last_time = time.monotonic()
-    with signals.collect() as received:
+    with Recorder(records, config, real, run.data_spread, past, since, run.saved.save) as recorder:
         while done < t.num_steps:
             num = min(at_once - done % at_once, t.num_steps - done)  # to the common rhythm
             batches = feed.batches(config, images, dataset, mesh, done, at_once)
@@ -202,7 +204,9 @@ def _loop(
                 jax.block_until_ready(in_flight.popleft())
             records.advance(num)
 
-            stop = received[0] if received else None  # a later signal waits for the next step
+            stop = (
+                run.received[0] if run.received else None
+            )  # a later signal waits for the next step
             ending = done == t.num_steps or stop is not None
             with_grids = done == t.num_steps or _crosses_multiple(
                 done * t.batch_size, num * t.batch_size, t.sample_every_images
@@ -226,8 +230,9 @@ def _loop(
                 last_time += time.monotonic() - before
             if stop is not None:
                 recorder.flush()
+                run.saved.wait()
                 raise signals.Stopped(stop, done)
-    recorder.flush()
+        recorder.flush()
 
 
 def _evaluate(run: _Run, state: TrainState) -> None:

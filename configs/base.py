@@ -81,7 +81,7 @@ def get_config() -> ConfigDict:
     health.policy = "warn"
     health.max_rollbacks = 3  # the next alarm stops the run
     health.window_steps = 10_000  # so long k may stand at 0 or 1, and L(G(z)) / L(x) be off gamma
-    health.grace_images = 50_000  # until then the samples may be alike
+    health.grace_images = 50_000  # until then samples may be alike and the controller off
 
     config.eval = evaluation = ConfigDict()
     # Features of an evaluation: "random_conv" (needs no file), "efficientnet_lite0", "inception".

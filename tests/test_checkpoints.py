@@ -84,6 +84,49 @@ def test_a_damaged_checkpoint_is_passed_over_unless_it_was_asked_for(tmp_path):
         saved.restore(target)
 
 
+def test_where_none_can_be_read_none_is_moved(tmp_path, monkeypatch):
+    """The disk may be well again in a minute."""
+    directory = tmp_path / "checkpoints"
+    state, target = setup()
+    save(directory, state, [1, 2])
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "_read", lambda *_: (_ for _ in ()).throw(OSError("EIO")))
+        with (
+            Checkpoints(directory, to_keep=9) as saved,
+            pytest.raises(CheckpointError, match="no readable checkpoint"),
+        ):
+            saved.restore(target)
+    with Checkpoints(directory, to_keep=9) as saved:
+        assert saved.steps() == [1, 2]
+        assert int(saved.restore(target).step) == 2
+    assert not (tmp_path / "damaged-checkpoints").exists()
+
+
+def test_the_newest_up_to_the_last_good_step_is_kept(tmp_path):
+    state, _ = setup()
+    with Checkpoints(tmp_path, to_keep=2) as saved:
+        for step, good_step in [(1, 1), (3, 3), (5, 4), (7, 4), (9, 4), (11, 10), (13, 10)]:
+            saved.save(step, state.replace(step=jnp.int32(step)), good_step)
+    with Checkpoints(tmp_path) as saved:
+        assert saved.steps() == [9, 11, 13]
+
+
+def test_a_save_that_failed_is_told_when_it_is_waited_for(tmp_path, monkeypatch):
+    state, target = setup()
+    with Checkpoints(tmp_path, to_keep=2) as saved:
+        saved.save(1, state)
+        saved.wait()
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                saved._manager,
+                "wait_until_finished",
+                lambda: (_ for _ in ()).throw(ValueError("No space left on device (ENOSPC)")),
+            )
+            for use in (saved.wait, lambda: saved.restore(target)):
+                with pytest.raises(CheckpointError, match="the last save failed: No space left"):
+                    use()
+
+
 def test_a_flipped_bit_is_never_restored(tmp_path):
     """Orbax itself sees some, in some files; others hold nothing that is read."""
     state, target = setup()
@@ -107,6 +150,23 @@ def test_a_flipped_bit_is_never_restored(tmp_path):
         assert checkpoints.fingerprint(restored) == fingerprints[step], path
         restored_steps.append(step)
     assert restored_steps.count(1) >= 4
+
+
+def test_a_file_that_is_missing_is_never_missed_in_silence(tmp_path):
+    state, target = setup()
+    save(tmp_path / "whole", state, [1, 2])
+    expected = {s: checkpoints.fingerprint(state.replace(step=jnp.int32(s))) for s in (1, 2)}
+    paths = [path for path in (tmp_path / "whole" / "2").rglob("*") if path.is_file()]
+    restored_steps = []
+    for i, path in enumerate(sorted(paths)):
+        directory = tmp_path / str(i)
+        shutil.copytree(tmp_path / "whole", directory)
+        (directory / path.relative_to(tmp_path / "whole")).unlink()
+        with Checkpoints(directory) as saved:
+            restored = saved.restore(target)
+        assert checkpoints.fingerprint(restored) == expected[int(restored.step)], path
+        restored_steps.append(int(restored.step))
+    assert restored_steps.count(1) >= 3
 
 
 def test_other_bytes_than_were_saved_are_seen_by_their_digest(tmp_path):

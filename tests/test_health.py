@@ -1,5 +1,7 @@
 """The alarms: each fires on its own history and on no healthy one."""
 
+import dataclasses
+
 import pytest
 
 from began_jax import health
@@ -28,10 +30,13 @@ def history(num=30, every=10, **columns):
     }
     columns = {**healthy, **columns}
     return [
-        {"step": step}
-        | {name: value(step) if callable(value) else value for name, value in columns.items()}
+        record(step, {n: v(step) if callable(v) else v for n, v in columns.items()})
         for step in range(every, num * every + 1, every)
     ]
+
+
+def record(step, values):
+    return {"step": step, "k_min": values["k"], "k_max": values["k"], **values}
 
 
 def raised(**columns):
@@ -59,14 +64,17 @@ def test_a_healthy_run_raises_none():
         ({"sample_spread": lambda step: 0.7 if step < 200 else 0.36}, {}),
         # He's initial weights begin with noise that differs, which is no measure of later samples.
         ({"sample_spread": lambda step: 2.7 if step < 50 else 0.6}, {}),
-        ({"k": 0.0}, {"k_at_bound": 100}),
+        # A window that begins when the grace is over.
+        ({"k": 0.0}, {"k_at_bound": 150}),
         ({"k": lambda step: 0.5 if step <= 70 else 1.0}, {"k_at_bound": 170}),
+        ({"k": 0.0, "k_max": lambda step: 0.01 if step == 120 else 0.0}, {"k_at_bound": 220}),
         ({"k": 0.5}, {}),
-        ({"loss_fake": 0.06}, {"off_balance": 100}),
-        ({"loss_fake": 0.01}, {"off_balance": 100}),
-        ({"loss_fake": lambda step: 0.06 if step < 40 else 0.03}, {}),
+        ({"k": 1.0, "k_min": 0.5}, {}),
+        ({"loss_fake": 0.06}, {"off_balance": 150}),
+        ({"loss_fake": 0.01}, {"off_balance": 150}),
+        ({"loss_fake": lambda step: 0.06 if step < 90 else 0.03}, {}),
         # Two windows at the floor, M_global no lower in the second.
-        ({"learning_rate": 2e-5, "m_global": 0.06}, {"stalled": 200}),
+        ({"learning_rate": 2e-5, "m_global": 0.06}, {"stalled": 250}),
         ({"learning_rate": 2e-5, "m_global": lambda step: 0.1 - 1e-4 * step}, {}),
         ({"m_global": 0.06}, {}),
         ({"sample_outside": lambda step: 0.6 if step == 30 else 0.1}, {"out_of_range": 30}),
@@ -77,8 +85,11 @@ def test_an_alarm_fires_when_it_must(columns, expected):
 
 
 def test_a_record_of_many_steps_counts_whole():
-    records = history(num=3, every=100, k=0.0)
+    records = history(num=3, every=150, k=0.0)
     assert list(health.alarms(CONFIG, records[:1])) == ["k_at_bound"]
+    # The last step's k alone says little of so many.
+    records = history(num=3, every=150, k=0.0, k_max=0.02)
+    assert health.alarms(CONFIG, records[:1]) == {}
 
 
 def test_what_is_told_has_the_values_and_the_remedy():
@@ -92,19 +103,31 @@ def test_what_is_told_has_the_values_and_the_remedy():
 
 
 def test_a_run_that_was_rolled_back_has_a_window_to_recover():
-    records = [one for one in history(sample_spread=0.01, k=0.0) if one["step"] > 150]
+    records = history(sample_spread=0.01, k=0.0)
     first = {}
-    for i in range(1, len(records) + 1):
+    for i in range(16, len(records) + 1):
         for name in health.alarms(CONFIG, records[:i], since=150):
             first.setdefault(name, records[i - 1]["step"])
     assert first == {"collapse": 250, "k_at_bound": 250}
+
+
+def test_what_was_lost_before_a_rollback_is_still_missed_after_it():
+    records = history(sample_spread=lambda step: 0.7 if step <= 150 else 0.2)
+    assert list(health.alarms(CONFIG, records, since=150)) == ["collapse"]
+
+
+def test_a_rollback_early_in_the_grace_does_not_end_it():
+    short = dataclasses.replace(CONFIG.health, window_steps=20)
+    config = dataclasses.replace(CONFIG, health=short)
+    records = history(num=4, sample_spread=0.01, k=0.0)
+    assert health.alarms(config, records, since=10) == {}
 
 
 @pytest.mark.parametrize(
     ("spread", "expected"),
     [
         (lambda step: 0.7 if step <= 200 else 0.1, 200),
-        (lambda step: 0.75 - 0.001 * (step - 50), 120),  # 0.68 is above nine tenths of 0.75, at 50
+        (lambda step: 0.75 - 0.001 * (step - 50), 230),  # 0.57 is above three quarters of 0.75
         (0.05, 0),  # never varied: from the start
     ],
 )

@@ -67,3 +67,13 @@ def test_the_average_forgets_half_in_its_half_life():
 
 def test_no_average_stays_none():
     assert optimizers.update_average(optim(), None, {"w": jnp.ones(2)}, 4) is None
+
+
+def test_a_rollback_halves_the_rate_down_to_its_floor():
+    config = optim(learning_rate=1e-4, min_learning_rate=4e-5)
+    state = optimizers.init_plateau(config)
+    scales = []
+    for _ in range(3):
+        state = optimizers.halve(config, state)
+        scales.append(float(state.scale))
+    assert scales == [0.5, pytest.approx(0.4), pytest.approx(0.4)]

@@ -1,4 +1,5 @@
 import threading
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -42,9 +43,19 @@ def record(step, losses, samples=None, spread=0.1, state=None):
     return Record(step, 7.0, parts, jnp.float32(spread), outside, samples, samples, state)
 
 
-def make(real=None, save=None, past=(), **overrides):
+def make(real=None, save=None, past=(), since=0, **overrides):
     telemetry = FakeTelemetry()
-    return telemetry, Recorder(telemetry, make_config(**overrides), real, 0.2, past, 0, save)
+    return telemetry, Recorder(telemetry, make_config(**overrides), real, 0.2, past, since, save)
+
+
+class State(NamedTuple):
+    """What `is_finite` looks at."""
+
+    value: float
+    plateau: None = None
+
+    def replace(self, **values):
+        return self._replace(**values)
 
 
 def test_the_loop_goes_on_while_a_record_is_written():
@@ -82,6 +93,8 @@ def test_measurements_are_means_and_states_are_last_values():
         "loss_real": 2.0,
         "loss_fake": 1.0,
         "k": 1.0,
+        "k_min": 0.0,
+        "k_max": 1.0,
         "learning_rate": 1.0,
         "sample_spread": pytest.approx(0.5),
         "sample_outside": 0.25,
@@ -110,31 +123,79 @@ def test_the_first_step_that_diverged_is_named(bad):
     assert list(telemetry.alarms[10]) == ["not_finite"]
 
 
+def test_samples_that_are_not_numbers_are_no_collapse():
+    telemetry, recorder = make(health__grace_images=0)
+    recorder.put(record(10, [1.0, 1.0], spread=float("nan")))
+    with pytest.raises(Unwell, match=r"sample_spread is nan at step 10") as raised:
+        recorder.flush()
+    assert list(raised.value.alarms) == list(telemetry.alarms[10]) == ["not_finite"]
+    assert raised.value.good_step is None
+    assert telemetry.scalars == {}
+
+
+def test_a_state_that_is_not_finite_is_recorded_and_not_saved():
+    saved = []
+    for put in ("put", "save"):
+        telemetry, recorder = make(save=lambda *call: saved.append(call))
+        if put == "put":
+            recorder.put(record(10, [1.0], state=State(float("nan"))))
+        else:
+            recorder.save(10, State(float("nan")))
+        with pytest.raises(Unwell, match="a parameter is not finite after step 10"):
+            recorder.flush()
+        assert list(telemetry.alarms[10]) == ["not_finite"]
+    assert saved == []
+
+
 def test_an_alarm_is_told_or_ends_the_run_and_then_nothing_is_saved():
     saved = []
-
-    def save(step, state):
-        saved.append((step, state))
-
     past = [{"step": 1, "k": 0.5, "learning_rate": 1e-4, "sample_spread": 0.9}]
-    alike = {"spread": 0.001, "state": "the state"}
     for policy in ("warn", "stop"):
         telemetry, recorder = make(
-            save=save,
+            save=lambda *call: saved.append(call),
             past=past,
             health__policy=policy,
             health__grace_images=0,
         )
-        recorder.put(record(2, [1.0], state="the state"))
-        recorder.put(record(4, [1.0], **alike))
+        recorder.put(record(2, [1.0], spread=0.16, state=State(2.0)))
+        recorder.put(record(4, [1.0], spread=0.001, state=State(4.0)))
         if policy == "warn":
             recorder.flush()
         else:
             with pytest.raises(Unwell, match=r"step 4: collapse: sample_spread 0\.005") as raised:
                 recorder.flush()
             assert list(raised.value.alarms) == ["collapse"]
+            assert raised.value.good_step == 2
         assert {step: list(alarms) for step, alarms in telemetry.alarms.items()} == {
             2: [],
             4: ["collapse"],
         }
-    assert saved == [(2, "the state"), (4, "the state"), (2, "the state")]
+    # With each save the last step whose samples varied.
+    assert saved == [(2, State(2.0), 2), (4, State(4.0), 2), (2, State(2.0), 2)]
+
+
+def test_after_a_rollback_a_run_has_time_to_recover():
+    options = {"health__grace_images": 0, "health__window_steps": 10, "health__policy": "stop"}
+    _, recorder = make(since=2, **options)
+    recorder.put(record(8, [1.0], spread=0.001))
+    recorder.flush()
+    recorder.put(record(12, [1.0], spread=0.001))
+    with pytest.raises(Unwell, match="step 12: collapse"):
+        recorder.flush()
+
+
+def test_what_it_writes_to_is_closed_after_the_record_in_hand():
+    telemetry, recorder = make()
+    may_write = threading.Event()
+    write_scalars = telemetry.write_scalars
+
+    def slow(step, scalars, alarms):
+        assert may_write.wait(60)
+        write_scalars(step, scalars, alarms)
+
+    telemetry.write_scalars = slow
+    with recorder:
+        recorder.put(record(2, [1.0]))
+        threading.Timer(0.2, may_write.set).start()
+        assert telemetry.scalars == {}
+    assert list(telemetry.scalars) == [2]

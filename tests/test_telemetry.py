@@ -93,8 +93,10 @@ def test_an_alarm_is_told_once_and_stands_in_every_record(tmp_path, capfd):
 def test_a_run_goes_on_without_tensorboard(tmp_path, capfd):
     (tmp_path / "tensorboard").write_text("no folder")
     write(tmp_path, [2, 4])
-    assert len(read_jsonl(tmp_path)) == 2
-    told = [line for line in capfd.readouterr().err.splitlines() if "ALARM" in line]
+    assert [line["alarms"] for line in read_jsonl(tmp_path)] == [["tensorboard"]] * 2
+    lines = capfd.readouterr().err.splitlines()
+    assert sum("ALARM tensorboard ETA" in line for line in lines) == 2
+    told = [line for line in lines if line.startswith("ALARM")]
     assert len(told) == 1
     assert told[0].startswith("ALARM tensorboard: ")
     assert told[0].endswith("training goes on")
@@ -110,8 +112,8 @@ def test_a_full_disk_ends_tensorboard_and_not_the_run(tmp_path, capfd, monkeypat
         monkeypatch.setattr(event_files.event_file_writer.EventsWriter, "write_event", full)
         records.write_scalars(4, SCALARS, {})
         records.write_grids(4, images(10), images(20), images(30))
-    assert len(read_jsonl(tmp_path)) == 2
-    told = [line for line in capfd.readouterr().err.splitlines() if "ALARM" in line]
+    assert [line.get("alarms") for line in read_jsonl(tmp_path)] == [None, ["tensorboard"]]
+    told = [line for line in capfd.readouterr().err.splitlines() if line.startswith("ALARM")]
     assert len(told) == 1
     assert "No space left on device" in told[0]
 

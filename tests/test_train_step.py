@@ -136,3 +136,13 @@ def test_flip_mirrors_about_half_of_the_images_and_nothing_else():
 def test_flip_is_a_switch():
     usual, flipping = make_config(), make_config(data__flip=True)
     assert differ(run(usual)[0].discriminator, run(flipping)[0].discriminator)
+
+
+def test_after_a_rollback_a_step_sees_other_latents_and_the_same_images():
+    config = make_config()
+    state = train_state.init(config)
+    step = jax.jit(functools.partial(train_step, config))
+    _, first = step(state, batch(config))
+    _, redone = step(state.replace(rollbacks=state.rollbacks + 1), batch(config))
+    assert redone["loss_real"] == first["loss_real"]
+    assert redone["loss_fake"] != first["loss_fake"]

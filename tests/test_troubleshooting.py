@@ -16,22 +16,32 @@ def text(node):
         return node.value
     if isinstance(node, ast.JoinedStr):
         return "".join(text(part) for part in node.values)
+    if isinstance(node, ast.BinOp):
+        return text(node.left) + text(node.right)
     return "…"
 
 
 def messages():
-    """Of errors for users, where they are raised, or where a `message` for one is made."""
+    """Of errors for users, wherever one is made or a `message` for one is."""
     found = set()
     for path in [ROOT / "main.py", *(ROOT / "began_jax").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
-                called = node.exc.func
-                name = called.attr if isinstance(called, ast.Attribute) else called.id
-                if name in ERRORS and node.exc.args:
-                    found.add(text(node.exc.args[0]))
+            if isinstance(node, ast.Call) and node.args and is_error(node.func):
+                found.add(text(node.args[0]))
             elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "message":
                 found.add(text(node.value))
+            elif isinstance(node, ast.ClassDef) and any(map(is_error, node.bases)):
+                found.update(text(call.args[0]) for call in ast.walk(node) if is_init(call))
     return {" ".join(message.split()) for message in found if re.search("[a-z]", message)}
+
+
+def is_error(node):
+    return getattr(node, "attr", getattr(node, "id", None)) in ERRORS
+
+
+def is_init(node):
+    """super().__init__(...)"""
+    return isinstance(node, ast.Call) and node.args and getattr(node.func, "attr", "") == "__init__"
 
 
 def first_column(section):
@@ -41,6 +51,13 @@ def first_column(section):
 
 def test_every_message_is_listed_and_no_other():
     assert first_column("Messages") == messages()
+
+
+def test_every_line_says_why_and_what_to_do():
+    lines = [line for line in DOCUMENT.splitlines() if line.startswith("| `")]
+    cells = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines]
+    assert {len(line) for line in cells} == {3, 4}  # messages, alarms
+    assert all(cell.strip() for line in cells for cell in line)
 
 
 def test_every_alarm_is_listed_and_no_other():

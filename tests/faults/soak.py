@@ -12,11 +12,13 @@ train and save:
     corrupt  SIGKILL, and a random bit of the newest checkpoint's arrays is flipped
     cut      SIGKILL, and a random file of the newest checkpoint is cut to half or removed
              (neither where there is no other)
-    fill     the disk is full until the process ends (needs a mount: root, or user namespaces)
+    fill     the disk is full until the process ends, or for a minute (needs a mount: root, or user
+             namespaces)
 
-In the end the run goes on to a number of steps that it has not reached, another one goes there
+Each must go on from the newest checkpoint, or from the one before where the newest was damaged. In
+the end the run goes on to a number of steps that it has not reached, another one goes there
 undisturbed, and their fingerprints are compared. Prints and writes a JSON report; ends with 1 where
-they differ or a process ended in a way that nobody asked for.
+they differ, a process did not go on where it should, or one ended in a way that nobody asked for.
 """
 
 import argparse
@@ -33,6 +35,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks import bench
+
 ROOT = Path(__file__).parents[2]
 ACTIONS = ("kill", "stop", "corrupt", "cut", "fill")
 # Small enough to save and to make a step in milliseconds.
@@ -45,6 +49,7 @@ SMALL = [
 ENDLESS = 10**9
 _DISK = 512  # MB
 _GRACE = 60  # seconds
+_RESUMED = re.compile(r"goes on from step (\d+)$", re.MULTILINE)
 _STEP = re.compile(r"^step (\d+)/", re.MULTILINE)
 
 
@@ -89,8 +94,8 @@ def soak(run: list[str], workdir: Path, spare: Path, options: argparse.Namespace
     began = time.monotonic()
     counts: collections.Counter[str] = collections.Counter()
     unasked: list[str] = []
-    starting = lost = 0
-    reached = 0
+    starting = saving = lost = reached = 0
+    expected: set[int] = set()
     while counts.total() < options.disturbances and _hours(began) < options.hours:
         before = reached
         action = chance.choice(options.actions)
@@ -99,16 +104,22 @@ def soak(run: list[str], workdir: Path, spare: Path, options: argparse.Namespace
         if chance.random() < 0.75:
             wait_for_a_step(process, told)
         time.sleep(chance.uniform(0, options.longest))
-        disturb(action, process, workdir, chance)
+        damaged = disturb(action, process, workdir, chance)
         err = told.read_text()
         if process.returncode not in _EXPECTED[action]:
             unasked.append(f"{action}: {process.returncode}: {err[-500:]}")
-        counts[action] += 1
         of_this = [int(step) for step in _STEP.findall(err)]
+        resumed = {int(step) for step in _RESUMED.findall(err)}
+        if of_this and not (resumed & expected if expected else not resumed):
+            unasked.append(f"goes on from {resumed}, not from {expected}: {err[-500:]}")
+        saved = sorted(steps(workdir))
+        expected = set(saved[-2:] if damaged else saved[-1:])
+        counts[action] += 1
+        saving += any(workdir.glob("checkpoints/*.orbax-checkpoint-tmp"))
         reached = max([before, *of_this])
         starting += not of_this
-        newest = max(steps(workdir), default=0)
-        lost = max(lost, reached - newest)
+        newest = saved[-1] if saved else 0
+        lost = max(lost, max(of_this, default=newest) - newest)
         print(f"{counts.total()} {action}: at step {reached}, saved {newest}", file=sys.stderr)
     last = reached + 100
     ends = []
@@ -117,13 +128,15 @@ def soak(run: list[str], workdir: Path, spare: Path, options: argparse.Namespace
         if start(run, folder, last, told).wait():
             unasked.append(f"to the end: {told.read_text()[-500:]}")
         ends.append(fingerprint(folder))
-    damaged = workdir / "damaged-checkpoints"
+    put_away = workdir / "damaged-checkpoints"
     return {
+        "machine": bench.machine(),
         "disturbances": dict(counts),
         "while_starting": starting,
+        "while_saving": saving,
         "steps": last,
         "most_steps_to_be_redone": lost,
-        "checkpoints_put_away": len(list(damaged.iterdir())) if damaged.exists() else 0,
+        "checkpoints_put_away": len(list(put_away.iterdir())) if put_away.exists() else 0,
         "unasked_ends": unasked,
         "fingerprints": ends,
         "equal": ends[0] == ends[1],
@@ -131,7 +144,6 @@ def soak(run: list[str], workdir: Path, spare: Path, options: argparse.Namespace
         "seed": options.seed,
         "longest_seconds": options.longest,
         "run": run,
-        "commit": _commit(),
     }
 
 
@@ -153,8 +165,8 @@ def wait_for_a_step(process: "subprocess.Popen[bytes]", told: Path) -> None:
 
 def disturb(
     action: str, process: "subprocess.Popen[bytes]", workdir: Path, chance: random.Random
-) -> None:
-    """Does it to a process and waits for its end."""
+) -> bool:
+    """Does it to a process and waits for its end; whether the newest checkpoint was damaged."""
     filler = workdir.parent / "filler"
     if action == "stop":
         process.terminate()
@@ -166,8 +178,10 @@ def disturb(
                     file.flush()
                 except OSError:
                     break
-        time.sleep(3)
-        process.kill()
+        try:
+            process.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            process.kill()
     else:
         process.kill()
     process.wait(_GRACE)
@@ -175,6 +189,8 @@ def disturb(
     if action in ("corrupt", "cut") and len(saved := steps(workdir)) > 1:
         newest = workdir / "checkpoints" / str(max(saved))
         damage(newest, chance, flip=action == "corrupt")
+        return True
+    return False
 
 
 def damage(checkpoint: Path, chance: random.Random, *, flip: bool) -> None:
@@ -216,12 +232,6 @@ def fingerprint(workdir: Path) -> str:
 
 def _hours(began: float) -> float:
     return (time.monotonic() - began) / 3600
-
-
-def _commit() -> str:
-    command = ["git", "rev-parse", "HEAD"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-    return done.stdout.strip()
 
 
 if __name__ == "__main__":
