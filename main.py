@@ -50,6 +50,16 @@ _NETWORK = flags.DEFINE_enum(
 _WEIGHTS = flags.DEFINE_string("weights", None, "Its weights' file; default: config.eval.weights.")
 _NUM_SEEDS = flags.DEFINE_integer("num_seeds", None, "Of an evaluation.", lower_bound=1)
 _EVERY_CHECKPOINT = flags.DEFINE_bool("every_checkpoint", False, "Evaluates all of the run.")
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "host:port of the first of several processes, the same for all."
+)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many they are.", lower_bound=1)
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which one this is, from 0.", lower_bound=0)
+_DISTRIBUTED = flags.DEFINE_bool(
+    "distributed",
+    False,
+    "Several processes as the cluster tells JAX; SLURM and Open MPI need none.",
+)
 _DRY_RUN = flags.DEFINE_bool(
     "dry_run", False, "Print the resolved config, parameters, memory and FLOPs, and stop."
 )
@@ -69,20 +79,31 @@ def main(argv: list[str]) -> int:
         else:
             _from_checkpoint()
     except errors.UserError as error:
-        print(error, file=sys.stderr)
-        return error.exit_status
+        return _failed(error, error.exit_status)
     except OSError as error:  # a full or vanished disk, a folder that may not be written
-        print(errors.one_line(error), file=sys.stderr)
-        return errors.UserError.exit_status
+        return _failed(error, errors.UserError.exit_status)
     return 0
+
+
+def _failed(error: Exception, exit_status: int) -> int:
+    text = str(error) if isinstance(error, errors.UserError) else errors.one_line(error)
+    print(text, file=sys.stderr)
+    if "jax" in sys.modules:
+        from began_jax import processes
+
+        processes.leave(exit_status)
+    return exit_status
 
 
 def _train() -> None:
     config = _config()
     workdir = Path(_WORKDIR.value or Path("runs") / config.name)
-    from began_jax import runtime  # here and below, as JAX takes a second to import
+    from began_jax import processes, runtime  # here and below, as JAX takes a second to import
 
     runtime.configure()
+    processes.start(
+        _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value, detect=_DISTRIBUTED.value
+    )
     if _DRY_RUN.value:
         from began_jax import dry_run
 
@@ -90,7 +111,8 @@ def _train() -> None:
     else:
         from began_jax import train
 
-        train.train(config, workdir)
+        with processes.telling_of_lost_ones():
+            train.train(config, workdir)
 
 
 def _config() -> config_lib.Config:
@@ -101,7 +123,10 @@ def _config() -> config_lib.Config:
 
 # What each mode takes besides --workdir; the arguments of the functions in `pictures`.
 _FLAGS = {
-    "train": {"config", "dry_run"},
+    "train": {
+        *("config", "dry_run"),
+        *("coordinator", "num_processes", "process_id", "distributed"),
+    },
     "fingerprint": {"step"},
     "sample": {"step", "out", "num", "seed", "average"},
     "reconstruct": {"step", "out", "num", "images"},

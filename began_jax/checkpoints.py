@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint import checkpoint_managers
 
-from began_jax import errors
+from began_jax import errors, processes
 from began_jax.train_state import TrainState
 
 _STATE, _DIGEST = "state", "digest"
@@ -61,14 +61,18 @@ class Checkpoints:
         policies: list[Any] = [checkpoint_managers.LatestN(to_keep), _Newest(self)]
         if keep_every_steps:
             policies.append(checkpoint_managers.EveryNSteps(keep_every_steps))
+        if not read_only:
+            directory.mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(
             os.path.abspath(directory),  # Orbax fails late and loudly on a relative path
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
                 cleanup_tmp_directories=not read_only,
                 read_only=read_only,
-                create=not read_only,
+                create=False,
                 save_interval_steps=0 if read_only else 1,  # else Orbax warns
+                # Else it would wait for the run's other processes, which do not save.
+                multiprocessing_options=ocp.options.MultiprocessingOptions(active_processes={0}),
             ),
             item_names=(_STATE, _DIGEST),
         )
@@ -101,6 +105,8 @@ class Checkpoints:
         self._good_step = good_step
         if step in self.steps():
             return
+        if processes.are_several():  # else Orbax takes arrays of one device for a mistake
+            state = jax.device_get(state)
         args = ocp.args.Composite(
             state=ocp.args.StandardSave(state),
             digest=ocp.args.JsonSave({"sha256": fingerprint(state)}),

@@ -36,6 +36,8 @@ _FREE_ON_RESUME = (
     "data.max_bad_fraction",
     "data.num_images",
     "train.num_steps",
+    "train.microbatches",
+    "train.shard_optimizer",
     "train.steps_per_dispatch",
     "train.log_every_steps",
     "train.sample_every_images",
@@ -128,6 +130,8 @@ class TrainConfig:
     """The loop; see `train.py`."""
 
     batch_size: int
+    microbatches: int
+    shard_optimizer: bool
     num_steps: int
     steps_per_dispatch: int
     num_samples: int
@@ -341,6 +345,11 @@ def _rules(config: Config) -> list[tuple[str, bool, str]]:
         ("data.max_bad_fraction", 0 <= d.max_bad_fraction <= 1, "0 to 1"),
         ("data.num_images", d.num_images >= 1, "1 or more"),
         ("train.batch_size", t.batch_size >= 1, "1 or more"),
+        (
+            "train.microbatches",
+            t.microbatches >= 1 and t.batch_size % max(t.microbatches, 1) == 0,
+            f"a divisor of train.batch_size ({t.batch_size})",
+        ),
         ("train.num_steps", 1 <= t.num_steps < 2**31, "1 to 2^31 - 1"),
         ("train.steps_per_dispatch", t.steps_per_dispatch >= 0, "0 (chosen) or more"),
         (

@@ -16,7 +16,7 @@ def report(config: Config) -> str:
     train step, as it is given it, divided by the batch (a multiply-add counts as two).
     """
     asked, config = config, backends.resolve(config)
-    mesh = sharding.make_mesh(config.train.batch_size)
+    mesh = sharding.make_mesh(config.train.batch_size, microbatches=config.train.microbatches)
     state = jax.eval_shape(functools.partial(train_state.init, config))
     lowered = sharding.lower_steps(config, mesh)
     costs = lowered.cost_analysis()

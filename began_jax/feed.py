@@ -5,7 +5,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
-from began_jax import sharding
+from began_jax import processes, sharding
 from began_jax.config import Config
 from began_jax.data import order
 
@@ -18,9 +18,10 @@ def resident(images: np.ndarray, mesh: Mesh) -> Array | None:
     None too where a device tells no limit of its memory: a CPU, to which the host's array is as
     near.
     """
-    if images.nbytes > _LARGEST_SHARE * min(map(_memory, mesh.local_devices)):
+    smallest = processes.smallest(min(map(_memory, mesh.local_devices)))
+    if images.nbytes > _LARGEST_SHARE * smallest:
         return None
-    return jax.device_put(np.asarray(images), sharding.replicated(mesh))
+    return sharding.put(images, sharding.replicated(mesh))
 
 
 def batches(
@@ -42,8 +43,10 @@ def batches(
             for step in range(first_step, first_step + num_steps)
         ]
     )
-    rows = images[indices] if dataset is None else indices.astype(np.int32)
-    return sharding.put_batches(rows, mesh)
+    if dataset is not None:
+        return sharding.put(indices.astype(np.int32), sharding.split(mesh))
+    shape = (*indices.shape, *images.shape[1:])
+    return sharding.put_batches(lambda part: images[indices[part[:2]]], shape, mesh)
 
 
 def _memory(device: jax.Device) -> int:

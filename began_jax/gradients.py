@@ -5,10 +5,12 @@ see the same fakes: one pass forward and back through D then yields both network
 """
 
 import functools
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 from jax import Array
+from jax import numpy as jnp
 
 from began_jax import losses, models
 from began_jax.config import Config
@@ -74,6 +76,32 @@ def joint(
     (grads_g,) = pull_back(fake_bar)
     grads_d = jax.tree.map(lambda real, fake: real - k * fake, grads_real, grads_fake)
     return JointGradients(loss_real, loss_fake, grads_d, grads_g)
+
+
+def mean_over_parts(function: Callable[..., Any], num_parts: int, *batches: Array) -> Any:
+    """The mean of a function's results, a tree, over equal parts of the batches, one by one.
+
+    Of a mean over the batch, and so of its gradients, it is the value for the whole batch up to
+    rounding, in the memory of one part.
+
+    Args:
+      function: of a part (B / num_parts, ...) of each batch.
+      batches: arrays (B, ...). Row i goes to part i mod num_parts, so that each device has its
+        share of each part of a batch that is split over devices in blocks.
+    """
+    if num_parts == 1:
+        return function(*batches)
+    parts = [
+        jnp.moveaxis(batch.reshape(-1, num_parts, *batch.shape[1:]), 1, 0) for batch in batches
+    ]
+
+    def add(total: Any, part: list[Array]) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, function(*part)), None
+
+    shapes = jax.eval_shape(function, *(part[0] for part in parts))
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    total, _ = jax.lax.scan(add, zeros, parts)
+    return jax.tree.map(lambda leaf: leaf / num_parts, total)
 
 
 def _error(config: Config, carry: Array | None, d: Params, v: Array) -> Array:

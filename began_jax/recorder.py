@@ -12,7 +12,7 @@ from jax import Array
 from began_jax import health, pixels
 from began_jax.config import Config
 from began_jax.health import Unwell
-from began_jax.telemetry import Telemetry
+from began_jax.telemetry import Silence, Telemetry
 from began_jax.train_state import TrainState, is_finite
 from began_jax.train_step import Metrics
 
@@ -41,7 +41,7 @@ class Recorder:
 
     def __init__(
         self,
-        telemetry: Telemetry,
+        telemetry: Telemetry | Silence,
         config: Config,
         real: np.ndarray,
         data_spread: float,

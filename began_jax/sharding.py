@@ -1,7 +1,8 @@
 """The device mesh, what lies where on it, and the compiled functions.
 
-One axis, `data`: batches are split over it, the state is replicated. Under `jit` a mean over the
-batch is the mean over all devices, so there is one L(x), one L(G(z)) and one k_t.
+One axis, `data`, over all devices of all processes: batches are split over it, the state is
+replicated, all of it or all but Adam's moments (`train.shard_optimizer`). Under `jit` a mean over
+the batch is the mean over all devices, so there is one L(x), one L(G(z)) and one k_t.
 """
 
 import functools
@@ -19,18 +20,21 @@ from began_jax.train_state import TrainState
 from began_jax.train_step import Metrics, train_steps
 
 
-def make_mesh(batch_size: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(
+    batch_size: int, devices: Sequence[jax.Device] | None = None, *, microbatches: int = 1
+) -> Mesh:
     """The devices (all there are by default) along one axis `data`.
 
     Raises:
-      ConfigError: if the batch does not divide by the number of devices.
+      ConfigError: if the batch, or each of its parts, does not divide by the number of devices.
     """
     devices = jax.devices() if devices is None else devices
     num_devices = len(devices)
-    if batch_size % num_devices:
+    if batch_size % (num_devices * microbatches):
+        parts = f", times config.train.microbatches = {microbatches}," if microbatches > 1 else ""
         raise ConfigError(
-            f"config.train.batch_size = {batch_size}: a multiple of the {num_devices} devices is "
-            "needed"
+            f"config.train.batch_size = {batch_size}: a multiple of the {num_devices} devices"
+            f"{parts} is needed"
         )
     return jax.make_mesh((num_devices,), ("data",), (AxisType.Auto,), devices=devices)
 
@@ -45,33 +49,76 @@ def split(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(None, "data"))
 
 
+def state_shardings(config: Config, mesh: Mesh) -> TrainState:
+    """Where each leaf of the state lies: whole on every device, unless moments are divided."""
+    whole = replicated(mesh)
+
+    def divided(leaf: jax.ShapeDtypeStruct) -> NamedSharding:
+        """Along its longest axis of those that the devices divide."""
+        sizes = [size if size % mesh.size == 0 else 0 for size in leaf.shape]
+        if not any(sizes):
+            return whole
+        axis = sizes.index(max(sizes))
+        return NamedSharding(mesh, PartitionSpec(*[None] * axis, "data"))
+
+    shapes = _shapes(config)
+    shardings = jax.tree.map(lambda _: whole, shapes)
+    if not config.train.shard_optimizer:
+        return shardings
+    return shardings.replace(
+        generator_adam=jax.tree.map(divided, shapes.generator_adam),
+        discriminator_adam=jax.tree.map(divided, shapes.discriminator_adam),
+    )
+
+
 def init_state(config: Config, mesh: Mesh) -> TrainState:
-    """The replicated initial state, made on the devices (a device_put would damage it there)."""
+    """The initial state, made on the devices (a device_put would damage it there)."""
     init = functools.partial(train_state.init, config)
-    return jax.jit(init, out_shardings=replicated(mesh))()
+    return jax.jit(init, out_shardings=state_shardings(config, mesh))()
 
 
 def roll_back(config: Config, mesh: Mesh, state: TrainState) -> TrainState:
-    """`train_state.roll_back`, replicated."""
+    """`train_state.roll_back`, on the devices."""
     function = functools.partial(train_state.roll_back, config)
-    return jax.jit(function, out_shardings=replicated(mesh))(state)
+    return jax.jit(function, out_shardings=state_shardings(config, mesh))(state)
 
 
 def abstract_state(config: Config, mesh: Mesh) -> TrainState:
     """Shapes, dtypes and shardings of the state: the target of a restore."""
-    shapes = jax.eval_shape(functools.partial(train_state.init, config))
-    sharding = replicated(mesh)
     return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        _shapes(config),
+        state_shardings(config, mesh),
     )
 
 
-def put_batches(batches: np.ndarray, mesh: Mesh) -> Array:
+def put(arrays: Any, shardings: Any) -> Any:
+    """A tree of host arrays, the same in every process, on the devices."""
+    return jax.tree.map(
+        lambda array, sharding: jax.make_array_from_callback(
+            np.shape(array), sharding, lambda index: np.asarray(array)[index]
+        ),
+        arrays,
+        shardings,
+    )
+
+
+def put_batches(read: Callable[[Any], np.ndarray], shape: tuple[int, ...], mesh: Mesh) -> Array:
     """Images or indices (K, B, ...) of K steps as one array, each batch split over the devices.
 
-    Every process has the whole batches and keeps its devices' share.
+    `read` gives the part of the array that an index names; each process reads only what its devices
+    hold.
     """
-    return jax.make_array_from_process_local_data(split(mesh), batches, batches.shape)
+    return jax.make_array_from_callback(shape, split(mesh), read)
+
+
+def local(tree: Any) -> Any:
+    """Replicated arrays as this process' first device has them."""
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
+
+
+def _shapes(config: Config) -> TrainState:
+    return jax.eval_shape(functools.partial(train_state.init, config))
 
 
 def lower_steps(
@@ -86,14 +133,16 @@ def lower_steps(
         sharding=split(mesh),
     )
     whole = replicated(mesh)
+    state = abstract_state(config, mesh)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
     num_steps = jax.ShapeDtypeStruct((), np.int32, sharding=whole)
     steps = jax.jit(
         functools.partial(train_steps, config),
-        in_shardings=(whole, split(mesh), whole, whole),
-        out_shardings=whole,
+        in_shardings=(shardings, split(mesh), whole, whole),
+        out_shardings=(shardings, whole),
         donate_argnums=0,
     )
-    return steps.lower(abstract_state(config, mesh), batches, num_steps, dataset)
+    return steps.lower(state, batches, num_steps, dataset)
 
 
 def compile_steps(
@@ -103,7 +152,7 @@ def compile_steps(
 
     The program takes a state, which it takes over (donates), the steps' images or, with a
     `dataset` that lies on every device, their indices, and how many steps to make; it returns the
-    state and metrics (most_steps,), of which the first so many count, replicated.
+    state and metrics (most_steps,), replicated, of which the first so many count.
     """
     lowered = lower_steps(config, mesh, most_steps, dataset)
     compiled = backends.compile(lowered, config.model)

@@ -146,6 +146,30 @@ class Telemetry:
             say(f"ALARM tensorboard: {text}; training goes on")
 
 
+class Silence:
+    """What `Telemetry` is in all processes of a run but the first."""
+
+    def __enter__(self) -> "Silence":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        pass
+
+    def advance(self, num_steps: int) -> None:
+        """Shows nothing."""
+
+    def write_scalars(self, step: int, scalars: Scalars, alarms: Mapping[str, str]) -> None:
+        """Writes nothing."""
+
+    def write_alarms(self, step: int, alarms: Mapping[str, str]) -> None:
+        """Writes nothing."""
+
+    def write_grids(
+        self, step: int, samples: np.ndarray, real: np.ndarray, d_real: np.ndarray
+    ) -> None:
+        """Writes nothing."""
+
+
 def say(text: str) -> None:
     """Prints a line to standard error, above the progress bar if there is one."""
     tqdm.write(text, file=sys.stderr)
@@ -169,6 +193,7 @@ def write_provenance(workdir: Path, config: Config, start_step: int, num_rollbac
             "compiler_options": backends.compiler_options(config.model),
             "conv": config.model.conv,
             "steps_per_dispatch": config.train.steps_per_dispatch,
+            "processes": jax.process_count(),
             "devices": [f"{device.platform}:{device.device_kind}" for device in jax.devices()],
         }
     )

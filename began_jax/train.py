@@ -1,6 +1,7 @@
 """The training loop: restore → step → record → save."""
 
 import collections
+import contextlib
 import functools
 import sys
 import time
@@ -22,6 +23,7 @@ from began_jax import (
     feed,
     files,
     generate,
+    processes,
     restoring,
     rollbacks,
     runtime,
@@ -50,83 +52,100 @@ def train(config: Config, workdir: Path) -> None:
       Unwell: an alarm that `health.policy` acts on; the checkpoints are from before.
       Stopped: SIGTERM or SIGINT came; the state is saved.
     """
-    _check_same_config(workdir, config)
+    processes.from_first(lambda: _check_same_config(workdir, config))
     images = data.load(
         config.data, resolution=config.model.resolution, channels=config.model.channels
     )
     data_spread = identity.spread(images)
     comparison = None
-    if config.eval.every_steps:
+    if config.eval.every_steps and processes.is_first():
         from began_jax import evaluate  # here, as it takes a while to import
 
         comparison = evaluate.in_training(config, images)
-    _make(workdir)
-    with files.exclusive(workdir):
-        _check_same_config(workdir, config)  # again: another run may have come between
+    with contextlib.ExitStack() as opened:
+        processes.from_first(lambda: _take_folder(workdir, config, opened))
         asked, config = config, backends.resolve(config)
         runtime.keep_freed_memory(config.model)
-        mesh = sharding.make_mesh(config.train.batch_size)
+        t = config.train
+        mesh = sharding.make_mesh(t.batch_size, microbatches=t.microbatches)
         dataset = feed.resident(images, mesh)
         config = backends.resolve_dispatch(config, resident=dataset is not None)
-        identity.note(workdir / "data.json", images)
-        files.write_text(workdir / "config.json", config_lib.to_json(asked))
-        with (
-            checkpoints.Checkpoints(
-                workdir / "checkpoints",
-                to_keep=config.train.checkpoints_to_keep,
-                keep_every_steps=config.train.keep_checkpoint_every_steps,
-            ) as saved,
-            signals.collect() as received,
-        ):
-            run = _Run(
-                config, workdir, mesh, images, dataset, data_spread, comparison, saved, received
+        _check_same_images(images)
+        saved = None
+        if processes.is_first():
+            identity.note(workdir / "data.json", images)
+            files.write_text(workdir / "config.json", config_lib.to_json(asked))
+            saved = opened.enter_context(
+                checkpoints.Checkpoints(
+                    workdir / "checkpoints",
+                    to_keep=t.checkpoints_to_keep,
+                    keep_every_steps=t.keep_checkpoint_every_steps,
+                )
             )
-            while True:
-                try:
-                    return _go_on(run)
-                except Unwell as unwell:
-                    _roll_back_or_raise(run, unwell)
+        stop = opened.enter_context(signals.collect())
+        run = _Run(config, workdir, mesh, images, dataset, data_spread, comparison, saved, stop)
+        while True:
+            try:
+                return _go_on(run)
+            except Unwell as unwell:
+                _roll_back_or_raise(run, unwell)
 
 
 class _Run(NamedTuple):
     """What stays the same whatever checkpoint a run goes on from."""
 
     config: Config
-    workdir: Path
+    workdir: Path  # which the first process alone touches
     mesh: Mesh
     images: np.ndarray
     dataset: Array | None
     data_spread: float
-    comparison: Any  # `evaluate.Comparison`, or None where training does not evaluate
-    saved: checkpoints.Checkpoints
-    received: Sequence[int]  # signals that ask it to stop
+    comparison: Any  # `evaluate.Comparison`, or None where this process does not evaluate
+    saved: checkpoints.Checkpoints | None  # of the first process
+    stop: signals.Stop
 
 
 def _go_on(run: _Run) -> None:
     """Trains from the newest checkpoint, or from the start."""
     config, workdir = run.config, run.workdir
-    past = rollbacks.load(workdir)
+    past = processes.from_first(lambda: rollbacks.load(workdir))
     state = _newest_state(run, past)
     start_step = int(state.step)
-    if start_step:
-        print(f"{workdir}: goes on from step {start_step}", file=sys.stderr)
-    telemetry.write_provenance(workdir, config, start_step, len(past))
-    with telemetry.Telemetry(workdir, config, start_step) as records:
+    records: telemetry.Telemetry | telemetry.Silence = telemetry.Silence()
+    if processes.is_first():
+        if start_step:
+            print(f"{workdir}: goes on from step {start_step}", file=sys.stderr)
+        telemetry.write_provenance(workdir, config, start_step, len(past))
+        records = telemetry.Telemetry(workdir, config, start_step)
+    with records:
         _loop(run, state, records, past[-1]["step"] if past else 0)
 
 
 def _newest_state(run: _Run, past: Sequence[dict[str, Any]]) -> TrainState:
     """The state to go on from; it has seen all of the past rollbacks."""
-    while True:
-        if run.saved.steps():
-            state = run.saved.restore(sharding.abstract_state(run.config, run.mesh))
-        else:
-            state = sharding.init_state(run.config, run.mesh)
-        missed = past[int(state.rollbacks) :]  # those since it was saved
-        if all(int(state.step) <= one["step"] for one in missed):
-            break
-        run.saved.put_away(int(state.step), "rolled-back-checkpoints")
-    for _ in missed:
+    one_device = sharding.make_mesh(1, jax.local_devices()[:1])
+    target = sharding.abstract_state(run.config, one_device)
+    arrays = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), target)
+
+    def load() -> tuple[bool, int]:
+        """Whether there was a checkpoint, and how many rollbacks came since it was saved."""
+        nonlocal arrays
+        assert run.saved is not None  # in the first process
+        while run.saved.steps():
+            arrays = jax.device_get(run.saved.restore(target))
+            missed = past[int(arrays.rollbacks) :]
+            if all(arrays.step <= one["step"] for one in missed):
+                return True, len(missed)
+            run.saved.put_away(int(arrays.step), "rolled-back-checkpoints")
+        return False, len(past)
+
+    found, num_missed = processes.from_first(load)
+    if found:
+        arrays = processes.arrays_from_first(arrays)
+        state = sharding.put(arrays, sharding.state_shardings(run.config, run.mesh))
+    else:
+        state = sharding.init_state(run.config, run.mesh)
+    for _ in range(num_missed):
         state = sharding.roll_back(run.config, run.mesh, state)
     return state
 
@@ -137,18 +156,33 @@ def _roll_back_or_raise(run: _Run, unwell: Unwell) -> None:
     Raises:
       Unwell: the policy is another one, or there were `max_rollbacks` of them.
     """
-    health, past = run.config.health, rollbacks.load(run.workdir)
+    if run.config.health.policy != "rollback":
+        raise unwell
+    processes.from_first(lambda: _record_rollback(run, unwell))
+
+
+def _record_rollback(run: _Run, unwell: Unwell) -> None:
+    assert run.saved is not None  # in the first process
+    past = rollbacks.load(run.workdir)
+    if len(past) >= run.config.health.max_rollbacks:
+        raise errors.UserError(f"{unwell}; {len(past)} rollbacks did not help") from unwell
     run.saved.wait()  # a newer one may be on its way
     steps = run.saved.steps()
     good = [step for step in steps if unwell.good_step is None or step <= unwell.good_step]
     # Where the samples varied before all that is left, the oldest of these is nearest to it.
     step = max(good, default=0 if unwell.good_step == 0 else min(steps, default=0))
-    if health.policy != "rollback":
-        raise unwell
-    if len(past) >= health.max_rollbacks:
-        raise errors.UserError(f"{unwell}; {len(past)} rollbacks did not help") from unwell
     rollbacks.add(run.workdir, step, unwell)
     print(f"{unwell}; rollback {len(past) + 1}: to step {step}", file=sys.stderr)
+
+
+def _take_folder(workdir: Path, config: Config, opened: contextlib.ExitStack) -> None:
+    """Makes the run's folder, if need be, and keeps it to this process while `opened` is."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise errors.UserError(f"--workdir={workdir}: no folder can be there: {error}") from error
+    opened.enter_context(files.exclusive(workdir))
+    _check_same_config(workdir, config)  # again: another run may have come between
 
 
 def _check_same_config(workdir: Path, config: Config) -> None:
@@ -162,37 +196,41 @@ def _check_same_config(workdir: Path, config: Config) -> None:
             raise ConfigError("\n".join([message, *lines]))
 
 
-def _make(workdir: Path) -> None:
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise errors.UserError(f"--workdir={workdir}: no folder can be there: {error}") from error
+def _check_same_images(images: np.ndarray) -> None:
+    """Raises ConfigError if this process has other images than the first."""
+    if identity.of(images) != processes.from_first(lambda: identity.of(images)):
+        raise ConfigError(
+            f"config.data: {len(images)} images in process {jax.process_index()} that are not "
+            "those of the first"
+        )
 
 
 def _loop(
     run: _Run,
     state: TrainState,
-    records: telemetry.Telemetry,
+    records: telemetry.Telemetry | telemetry.Silence,
     since: int,
 ) -> None:
     config, mesh, images, dataset = run.config, run.mesh, run.images, run.dataset
     t, at_once = config.train, config.train.steps_per_dispatch
     train_steps = sharding.compile_steps(config, mesh, at_once, dataset)
     real = np.asarray(images[: t.num_samples])
+    real_on_devices = sharding.put(real, sharding.replicated(mesh))
     for_grids = backends.for_one_pass(config)
     fixed_samples = sharding.compile_for(
         mesh, functools.partial(generate.fixed_samples, for_grids), state
     )
     reconstructions = sharding.compile_for(
-        mesh, functools.partial(generate.reconstructions, for_grids), state, real
+        mesh, functools.partial(generate.reconstructions, for_grids), state, real_on_devices
     )
     copied = sharding.compile_for(mesh, functools.partial(jax.tree.map, jnp.copy), state)
-    past = restoring.records(run.workdir)
+    past = processes.from_first(lambda: restoring.records(run.workdir))
+    save = run.saved.save if run.saved is not None else lambda *_: None
     in_flight: collections.deque[Metrics] = collections.deque()
     unrecorded: list[tuple[Metrics, int]] = []
     recorded = done = int(state.step)
     last_time = time.monotonic()
-    with Recorder(records, config, real, run.data_spread, past, since, run.saved.save) as recorder:
+    with Recorder(records, config, real, run.data_spread, past, since, save) as recorder:
         while done < t.num_steps:
             num = min(at_once - done % at_once, t.num_steps - done)  # to the common rhythm
             batches = feed.batches(config, images, dataset, mesh, done, at_once)
@@ -204,18 +242,16 @@ def _loop(
                 jax.block_until_ready(in_flight.popleft())
             records.advance(num)
 
-            stop = (
-                run.received[0] if run.received else None
-            )  # a later signal waits for the next step
+            stop = run.stop()  # a later signal waits for the next step
             ending = done == t.num_steps or stop is not None
             with_grids = done == t.num_steps or _crosses_multiple(
                 done * t.batch_size, num * t.batch_size, t.sample_every_images
             )
             with_save = done % t.checkpoint_every_steps == 0 or ending
-            to_save = copied(state) if with_save else None
+            to_save = sharding.local(copied(state)) if with_save else None
             if done % t.log_every_steps == 0 or with_grids or ending:
                 samples, spread, outside = fixed_samples(state)
-                d_real = reconstructions(state, real) if with_grids else None
+                d_real = reconstructions(state, real_on_devices) if with_grids else None
                 kept = samples if with_grids else None
                 now = time.monotonic()  # the device is at most a few dispatches behind the host
                 rate = t.batch_size * (done - recorded) / (now - last_time)
@@ -223,14 +259,17 @@ def _loop(
                 unrecorded, recorded, last_time = [], done, now
             elif to_save is not None:
                 recorder.save(done, to_save)
-            if run.comparison and stop is None and done % config.eval.every_steps == 0:
+            every = config.eval.every_steps
+            if every and stop is None and done % every == 0:
                 recorder.flush()  # the report tells M_global
                 before = time.monotonic()
-                _evaluate(run, state)
+                if run.comparison is not None:
+                    _evaluate(run, state)
                 last_time += time.monotonic() - before
             if stop is not None:
                 recorder.flush()
-                run.saved.wait()
+                if run.saved is not None:
+                    run.saved.wait()
                 raise signals.Stopped(stop, done)
         recorder.flush()
 

@@ -50,17 +50,23 @@ def train_step(config: Config, state: TrainState, images: Array) -> tuple[TrainS
     ) -> tuple[Params, optax.OptState]:
         return optimizers.descend(config.optim, params, grads, adam, learning_rate)
 
-    d, g = state.discriminator, state.generator
+    d, g, parts = state.discriminator, state.generator, config.train.microbatches
     if began.shared_z and not began.alternating:
-        joint = gradients.joint(config, d, g, x, z_g, k, carry)
+        joint = gradients.mean_over_parts(
+            lambda x, z: gradients.joint(config, d, g, x, z, k, carry), parts, x, z_g
+        )
         loss_real, loss_fake = joint.loss_real, joint.loss_fake
         new_d, adam_d = descend(d, joint.discriminator, state.discriminator_adam)
         new_g, adam_g = descend(g, joint.generator, state.generator_adam)
     else:
-        loss_real, grads_d = gradients.discriminator(config, d, g, x, z_d, k, carry)
+        loss_real, grads_d = gradients.mean_over_parts(
+            lambda x, z: gradients.discriminator(config, d, g, x, z, k, carry), parts, x, z_d
+        )
         new_d, adam_d = descend(d, grads_d, state.discriminator_adam)
         judge = new_d if began.alternating else d
-        loss_fake, grads_g = gradients.generator(config, judge, g, z_g, carry)
+        loss_fake, grads_g = gradients.mean_over_parts(
+            lambda z: gradients.generator(config, judge, g, z, carry), parts, z_g
+        )
         new_g, adam_g = descend(g, grads_g, state.generator_adam)
 
     m_global = equilibrium.m_global(loss_real, loss_fake, began.gamma)

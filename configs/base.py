@@ -63,6 +63,11 @@ def get_config() -> ConfigDict:
 
     config.train = train = ConfigDict()
     train.batch_size = 16  # images a step, over all devices
+    # A batch whose gradients do not fit is divided into so many, computed one after the other. The
+    # sums differ by rounding.
+    train.microbatches = 1
+    # Adam's moments are divided over the devices instead of copied to each: less memory, more time.
+    train.shard_optimizer = False
     train.num_steps = 400_000  # steps; the paper: 400k–450k, good after 200k
     # Steps that the device makes without the host; 0: 1 on a CPU, up to 10 on an accelerator. Grids
     # and signals wait for the last of them.

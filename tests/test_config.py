@@ -53,6 +53,7 @@ BAD = {
     "data.num_images": 0,
     "train.batch_size": 0,
     "train.num_steps": 0,
+    "train.microbatches": 0,
     "train.steps_per_dispatch": -1,
     "train.num_samples": 1,
     "train.log_every_steps": 0,
@@ -71,7 +72,8 @@ BAD = {
     "eval.samples_in_training": 999,
 }
 ANY_VALUE = {
-    *("model.skips", "began.shared_z", "began.alternating", "data.flip"),  # switches
+    *("model.skips", "began.shared_z", "began.alternating", "data.flip"),  # switches,
+    "train.shard_optimizer",  # another
     *("data.name", "data.split", "data.path"),  # judged together with data.source, below
     "eval.weights",  # read when it is needed
 }

@@ -100,6 +100,7 @@ def test_a_run_leaves_its_records(uninterrupted):
     assert [line["step"] for line in lines] == list(range(10, 301, 10))
     assert set(lines[0]) == {
         *("step", "images", "loss_real", "loss_fake", "k", "balance", "m_global"),
+        *("k_min", "k_max"),
         *("learning_rate", "images_per_second", "sample_spread", "sample_outside"),
     }
     assert [path.name for path in (workdir / "samples").iterdir()] == ["000002400.png"]

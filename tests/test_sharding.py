@@ -17,7 +17,7 @@ def run(config, num_devices, num_steps=3):
     for _ in range(num_steps):
         shape = (1, config.train.batch_size, *[config.model.resolution] * 2, config.model.channels)
         images = rng.integers(0, 256, shape, dtype=np.uint8)
-        state, metrics = step(state, sharding.put_batches(images, mesh))
+        state, metrics = step(state, sharding.put(images, sharding.split(mesh)))
     return state, metrics
 
 
@@ -44,7 +44,7 @@ def test_one_and_four_devices_give_the_same_numbers_and_one_k():
 def test_the_batch_is_split_and_the_state_is_not():
     config = make_config()
     mesh = sharding.make_mesh(4, DEVICES)
-    images = sharding.put_batches(np.zeros((2, 4, 16, 16, 3), np.uint8), mesh)
+    images = sharding.put(np.zeros((2, 4, 16, 16, 3), np.uint8), sharding.split(mesh))
     assert [shard.data.shape for shard in images.addressable_shards] == [(2, 1, 16, 16, 3)] * 4
     state = sharding.init_state(config, mesh)
     assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(state))
@@ -55,7 +55,7 @@ def test_the_step_takes_over_its_state():
     mesh = sharding.make_mesh(4, DEVICES[:1])
     state = sharding.init_state(config, mesh)
     sharding.compile_steps(config, mesh)(
-        state, sharding.put_batches(np.zeros((1, 4, 16, 16, 3), np.uint8), mesh)
+        state, sharding.put(np.zeros((1, 4, 16, 16, 3), np.uint8), sharding.split(mesh))
     )
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
 
@@ -63,6 +63,48 @@ def test_the_step_takes_over_its_state():
 def test_a_batch_that_does_not_divide_by_the_devices_is_refused():
     with pytest.raises(ConfigError, match=r"train.batch_size = 6: a multiple of the 4 devices"):
         sharding.make_mesh(6, DEVICES)
+    with pytest.raises(ConfigError, match=r"4 devices, times config.train.microbatches = 2, is"):
+        sharding.make_mesh(12, DEVICES, microbatches=2)
+
+
+@pytest.mark.parametrize("shared_z", [True, False])
+@pytest.mark.parametrize("num_devices", [1, 2])
+def test_a_batch_in_parts_makes_the_step_of_the_whole(shared_z, num_devices):
+    def after_two_steps(microbatches):
+        config = make_config(
+            train__batch_size=8, train__microbatches=microbatches, began__shared_z=shared_z
+        )
+        state, metrics = run(config, num_devices, num_steps=2)
+        return metrics, (state.generator_adam.mu, state.discriminator_adam.mu)
+
+    whole, parts = after_two_steps(1), after_two_steps(4)
+    for name, value in whole[0].items():
+        np.testing.assert_allclose(parts[0][name], value, rtol=2e-6, atol=2e-7, err_msg=name)
+    for a, b in zip(jax.tree.leaves(whole[1]), jax.tree.leaves(parts[1]), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(a).max())
+
+
+def test_a_batch_in_parts_takes_less_memory():
+    def temporary(microbatches):
+        config = make_config(train__batch_size=32, train__microbatches=microbatches, model__n=16)
+        mesh = sharding.make_mesh(32, DEVICES[:1])
+        analysis = sharding.lower_steps(config, mesh).compile().memory_analysis()
+        return analysis.temp_size_in_bytes
+
+    assert temporary(8) < temporary(1) / 2
+
+
+def test_divided_moments_make_the_same_steps_on_less_memory():
+    states = [run(make_config(train__shard_optimizer=shard), 4)[0] for shard in (False, True)]
+    moments = ((state.generator_adam.mu, state.discriminator_adam.mu) for state in states)
+    for a, b in zip(*map(jax.tree.leaves, moments), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(a).max())
+    whole, divided = (
+        sum(leaf.addressable_data(0).nbytes for leaf in jax.tree.leaves(state.generator_adam.mu))
+        for state in states
+    )
+    assert divided < 0.4 * whole
+    assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(states[1].generator))
 
 
 @pytest.mark.parametrize("form", ["phases", "winograd"])
@@ -90,10 +132,10 @@ def test_steps_in_one_dispatch_are_single_steps_up_to_rounding(shared_z):
     single, three = (sharding.compile_steps(config, mesh, num) for num in (1, 3))
     state, metrics = sharding.init_state(config, mesh), []
     for batch in images:
-        state, of_step = single(state, sharding.put_batches(batch[None], mesh))
+        state, of_step = single(state, sharding.put(batch[None], sharding.split(mesh)))
         metrics.append(of_step)
     together, of_all = three(
-        sharding.init_state(config, mesh), sharding.put_batches(images, mesh), 3
+        sharding.init_state(config, mesh), sharding.put(images, sharding.split(mesh)), 3
     )
     assert int(together.step) == int(state.step) == 3
     for name, values in of_all.items():

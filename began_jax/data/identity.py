@@ -15,7 +15,7 @@ _NUM_LOOKED_AT = 1024
 def note(path: Path, images: np.ndarray) -> None:
     """Notes in the file `path` which images a run sees, if it is not there; else as `check`."""
     check(path, images)
-    files.write_text(path, json.dumps(_identity(images)) + "\n")
+    files.write_text(path, json.dumps(of(images)) + "\n")
 
 
 def check(path: Path, images: np.ndarray) -> None:
@@ -29,7 +29,7 @@ def check(path: Path, images: np.ndarray) -> None:
       UserError: the file cannot be read.
     """
     known = files.read_json(path)
-    if known is not None and known != _identity(images):
+    if known is not None and known != of(images):
         raise ConfigError(
             f"config.data: {len(images)} images that are not those of {path.parent}'s run"
         )
@@ -49,7 +49,8 @@ def spread(images: np.ndarray) -> float:
     return float(deviation)
 
 
-def _identity(images: np.ndarray) -> dict[str, object]:
+def of(images: np.ndarray) -> dict[str, object]:
+    """The number, size and a SHA-256 of up to 1,024, evenly spaced, of the images."""
     digest = hashlib.sha256(np.ascontiguousarray(_some(images)).tobytes()).hexdigest()
     return {"shape": list(images.shape), "sha256_of_some": digest}
 
