@@ -89,9 +89,10 @@ def _failed(error: Exception, exit_status: int) -> int:
     text = str(error) if isinstance(error, errors.UserError) else errors.one_line(error)
     print(text, file=sys.stderr)
     if "jax" in sys.modules:
-        from began_jax import processes
+        from began_jax import processes, signals
 
-        processes.leave(exit_status)
+        if not isinstance(error, signals.Stopped):  # which stops all, so that none waits long
+            processes.leave(exit_status)
     return exit_status
 
 

@@ -198,7 +198,8 @@ def _check_same_config(workdir: Path, config: Config) -> None:
 
 def _check_same_images(images: np.ndarray) -> None:
     """Raises ConfigError if this process has other images than the first."""
-    if identity.of(images) != processes.from_first(lambda: identity.of(images)):
+    own = identity.of(images) if processes.are_several() else {}
+    if own != processes.from_first(lambda: own):
         raise ConfigError(
             f"config.data: {len(images)} images in process {jax.process_index()} that are not "
             "those of the first"

@@ -58,16 +58,22 @@ class State(NamedTuple):
         return self._replace(**values)
 
 
-def test_the_loop_goes_on_while_a_record_is_written():
-    telemetry, recorder = make()
+def slow(telemetry):
+    """Makes it write no scalars before the event that is returned is set."""
     may_write = threading.Event()
     write_scalars = telemetry.write_scalars
 
-    def slow(step, scalars, alarms):
+    def write_late(step, scalars, alarms):
         assert may_write.wait(60)
         write_scalars(step, scalars, alarms)
 
-    telemetry.write_scalars = slow
+    telemetry.write_scalars = write_late
+    return may_write
+
+
+def test_the_loop_goes_on_while_a_record_is_written():
+    telemetry, recorder = make()
+    may_write = slow(telemetry)
     recorder.put(record(2, [1.0, 3.0]))
     assert telemetry.scalars == {}
     may_write.set()
@@ -186,14 +192,7 @@ def test_after_a_rollback_a_run_has_time_to_recover():
 
 def test_what_it_writes_to_is_closed_after_the_record_in_hand():
     telemetry, recorder = make()
-    may_write = threading.Event()
-    write_scalars = telemetry.write_scalars
-
-    def slow(step, scalars, alarms):
-        assert may_write.wait(60)
-        write_scalars(step, scalars, alarms)
-
-    telemetry.write_scalars = slow
+    may_write = slow(telemetry)
     with recorder:
         recorder.put(record(2, [1.0]))
         threading.Timer(0.2, may_write.set).start()
