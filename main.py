@@ -43,7 +43,7 @@ flags.DEFINE_enum(
     "between", "latents", ["latents", "images", "mirror"], "What interpolate goes between."
 )
 flags.DEFINE_bool("spherical", False, "Interpolates along great circles.")
-flags.DEFINE_integer("columns", 9, "Of an interpolation.", lower_bound=2)
+flags.DEFINE_integer("columns", None, "Of an interpolation; default: 9.", lower_bound=2)
 _NETWORK = flags.DEFINE_enum(
     "network", None, config_lib.NETWORKS, "Evaluates in it; default: the run's config.eval.network."
 )
@@ -196,11 +196,11 @@ def _evaluate(workdir: Path) -> None:
     num_seeds = _NUM_SEEDS.value or defaults.num_seeds
     if _SEED.value + num_seeds > 2**32:
         raise errors.UserError(f"--seed={_SEED.value}: {num_seeds} seeds from there end past 2^32")
-    every = restoring.steps(workdir) if _EVERY_CHECKPOINT.value else []
     made = []
     for written, report in evaluate.evaluate(
         workdir,
-        steps=every or [_STEP.value],
+        step=_STEP.value,
+        every_checkpoint=_EVERY_CHECKPOINT.value,
         network=network,
         num=_NUM.value or defaults.num_samples,
         seeds=range(_SEED.value, _SEED.value + num_seeds),
@@ -210,12 +210,13 @@ def _evaluate(workdir: Path) -> None:
         print(reports.summary(report), flush=True)
         made.append(report)
     if _EVERY_CHECKPOINT.value:
-        for name, value in reports.write_correlations(workdir, made).items():
-            if reports.is_main(name):
-                print(
-                    f"Spearman's correlation of M_global with {name} over {len(made)} "
-                    f"checkpoints: {value:.3f}"
-                )
+        found, num = reports.write_correlations(workdir, made)
+        few = " (of so few, chance alone gives large ones)" if num < 10 else ""
+        told = [f"{name} {value:.2f}" for name, value in found.items() if reports.is_main(name)]
+        print(
+            f"rank correlation with M_global over {num} checkpoints{few}: "
+            f"{', '.join(told) or 'none; three with a recorded M_global are needed'}"
+        )
 
 
 def _is_for_users(record: stdlib_logging.LogRecord) -> bool:

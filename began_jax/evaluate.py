@@ -1,13 +1,23 @@
 """How good and how varied a checkpoint's samples are: a report with all that defines it."""
 
+import itertools
 import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from began_jax import backends, errors, features, generate, reports, restoring, telemetry
+from began_jax import (
+    backends,
+    checkpoints,
+    errors,
+    features,
+    generate,
+    reports,
+    restoring,
+    telemetry,
+)
 from began_jax.config import Config, ConfigError
 from began_jax.data import order
 from began_jax.features import Features
@@ -24,18 +34,17 @@ from began_jax.metrics.networks import FeatureNetwork
 from began_jax.reports import Metric, Report
 from began_jax.train_state import TrainState
 
-_SUBSET, _NUM_SUBSETS = 1000, 50  # features, of the kernel distance
+_KERNEL_BLOCK = 1000  # features, of the kernel distance
 _PAIRS = 1000  # of images, for MS-SSIM
 _RECONSTRUCTED = 1000  # images
 _K = 3  # neighbours, of precision and recall
-_SPLITS = 10  # of the Inception score
 
 
 class Factors(NamedTuple):
     """What the coverage of the true factors needs, where the data has known ones."""
 
     regressor: coverage.Regressor
-    of_data: np.ndarray  # (N, 17), of the images compared with
+    of_data: np.ndarray  # (N, 17), of as many images as there are samples, at most half of all
     coverage_of_data: dict[str, float]  # of these by as many others: what can be reached
 
 
@@ -53,6 +62,7 @@ class Comparison(NamedTuple):
     seeds: Sequence[int]
     average: bool  # G's moving average, where the run keeps one
     factors: Factors | None
+    code: dict[str, Any]  # the program's commit
 
 
 def prepare(
@@ -73,12 +83,14 @@ def prepare(
     Raises:
       UserError: too few of either, or a reference that cannot be read.
     """
-    if num < _SUBSET:
-        raise errors.UserError(f"--num={num}: {_SUBSET} samples are needed at least")
-    if len(images) < _SUBSET:
+    if num < _KERNEL_BLOCK:
+        raise errors.UserError(f"--num={num}: {_KERNEL_BLOCK} samples are needed at least")
+    if len(images) < _KERNEL_BLOCK:
         raise ConfigError(
-            f"config.data: {len(images)} images; to evaluate, {_SUBSET} are needed at least"
+            f"config.data: {len(images)} images; to evaluate, {_KERNEL_BLOCK} are needed at least"
         )
+    # Asked now, as the files may change while this computes.
+    code = {"commit": telemetry.commit(), "uncommitted_changes": telemetry.uncommitted_changes()}
     indices = order.subset(len(images), num)
     reference, key = features.reference(network, images, indices)
     of_data = _ms_ssim(images[indices[: 2 * _PAIRS]], seeds[0])
@@ -86,20 +98,25 @@ def prepare(
     if with_factors and config.data.source == "synthetic_faces":
         factors = _factors(config, images, num)
     return Comparison(
-        config, network, images, indices, reference, key, of_data, num, seeds, average, factors
+        *(config, network, images, indices, reference, key, of_data, num, seeds, average, factors),
+        code,
     )
 
 
-def report(comparison: Comparison, state: TrainState, m_global: float | None) -> Report:
+def report(comparison: Comparison, state: TrainState, records: Sequence[dict[str, Any]]) -> Report:
     """The metrics of a state's samples, of each the mean and spread over seeds; see `Metric`.
 
-    `m_global` is what the run measured itself, see `recorded_m_global`.
+    `records`: what the run recorded until then. docs/evaluation.md tells what each field is.
     """
     c = comparison
+    over = c.config.train.checkpoint_every_steps
+    m_global, covered = restoring.recorded_mean(records, "m_global", int(state.step), over)
     has_average = state.generator_average is not None
     return {
         "step": int(state.step),
         "images": int(state.step) * c.config.train.batch_size,
+        "state_sha256": checkpoints.fingerprint(state),
+        "rollbacks": int(state.rollbacks),
         "generator": "average" if c.average and has_average else "raw",
         "num_samples": c.num,
         "num_reference": len(c.indices),
@@ -107,18 +124,18 @@ def report(comparison: Comparison, state: TrainState, m_global: float | None) ->
         "network": c.network.name,
         "network_sha256": c.network.sha256,
         "reference": c.reference_key,
-        "commit": telemetry.commit(),
-        "uncommitted_changes": telemetry.uncommitted_changes(),
+        **c.code,
         "m_global": m_global,
-        "m_global_over_steps": c.config.train.checkpoint_every_steps,
+        "m_global_over_steps": covered,
         "definitions": {
-            "kernel_subsets": _NUM_SUBSETS,
-            "kernel_subset_size": _SUBSET,
+            "kernel_block_size": _KERNEL_BLOCK,
+            "kernel_blocks": _num_kept(c) // _KERNEL_BLOCK,
             "precision_recall_k": _K,
             "precision_recall_of_each": _num_kept(c),
             "ms_ssim_pairs": _PAIRS,
             "reconstructed_images": min(_RECONSTRUCTED, len(c.indices)),
-            "score_splits": _SPLITS,
+            "score_splits": inception_score.NUM_SPLITS,
+            "coverage_of_each": None if c.factors is None else len(c.factors.of_data),
         },
         "regressor": None
         if c.factors is None
@@ -130,27 +147,31 @@ def report(comparison: Comparison, state: TrainState, m_global: float | None) ->
 def evaluate(
     workdir: Path,
     *,
-    steps: Sequence[int | None],
+    step: int | None = None,
+    every_checkpoint: bool = False,
     network: FeatureNetwork,
     num: int,
     seeds: Sequence[int],
     average: bool,
 ) -> Iterator[tuple[Path, Report]]:
-    """Writes and yields the report of each of a run's checkpoints (None: of the newest).
+    """Writes and yields the report of a run's checkpoint (None: of the newest), or of every one.
 
     Raises:
       UserError: no such checkpoint, too few samples, data that is not the run's, or a reference
         that cannot be read.
     """
-    config, state = restoring.restore(workdir, steps[0])  # raises, if at all, before the long work
+    if every_checkpoint:
+        states = restoring.every_state(workdir)
+    else:
+        states = iter([restoring.restore(workdir, step)])
+    config, first = next(states)  # raises, if at all, before the long work
+    records = restoring.records(workdir)
     images = restoring.load_data(workdir, config)
     comparison = prepare(
         config, images, network, num=num, seeds=seeds, average=average, with_factors=True
     )
-    for i, step in enumerate(steps):
-        if i:
-            _, state = restoring.restore(workdir, step)
-        found = report(comparison, state, recorded_m_global(workdir, config, int(state.step)))
+    for state in itertools.chain([first], (state for _, state in states)):
+        found = report(comparison, state, records)
         yield reports.write(workdir, found), found
 
 
@@ -166,32 +187,20 @@ def in_training(config: Config, images: np.ndarray) -> Comparison:
     return prepare(backends.for_one_pass(config), images, network, num=num, seeds=[0])
 
 
-def recorded_m_global(workdir: Path, config: Config, step: int) -> float | None:
-    """M_global by metrics.jsonl, its mean over the `checkpoint_every_steps` steps before `step`."""
-    first = step - config.train.checkpoint_every_steps
-    values = [
-        record["m_global"]
-        for record in restoring.records(workdir)
-        if first < record["step"] <= step
-    ]
-    return statistics.fmean(values) if values else None
-
-
 def _factors(config: Config, images: np.ndarray, num: int) -> Factors:
     regressor = coverage.regressor(config.model.resolution, config.model.channels)
-    # The data's own coverage: of as many other images, or of one half by the other.
-    both = order.subset(len(images), 2 * num)
+    half = min(num, len(images) // 2)
+    both = order.subset(len(images), 2 * half)
     read = generate.by_blocks(lambda rows: coverage.read(regressor, images[rows]), both)
-    half = len(both) // 2
-    of_data = coverage.coverage(read[half:], read[:half])
-    return Factors(regressor, read[:num], of_data)
+    return Factors(regressor, read[:half], coverage.coverage(read[half:], read[:half]))
 
 
 def _metrics(c: Comparison, state: TrainState) -> dict[str, Metric]:
     metrics, own_errors = zip(*(_of_seed(c, state, seed) for seed in c.seeds), strict=True)
     found = {name: reports.metric([of[name] for of in metrics]) for name in metrics[0]}
-    for name in own_errors[0]:
-        found[name]["errors"] = [of[name] for of in own_errors]
+    for name, error in own_errors[0].items():
+        if error is not None:
+            found[name]["errors"] = [of[name] for of in own_errors]
     found["ms_ssim"]["of_data"] = c.ms_ssim_of_data
     if c.factors is not None:
         of_data = c.factors.coverage_of_data
@@ -207,7 +216,7 @@ def _metrics(c: Comparison, state: TrainState) -> dict[str, Metric]:
 
 def _of_seed(
     c: Comparison, state: TrainState, seed: int
-) -> tuple[dict[str, float], dict[str, float]]:
+) -> tuple[dict[str, float], dict[str, Any]]:
     """The metrics of one seed's samples, and those metrics' own errors; see `Metric`."""
     shown: list[np.ndarray] = []
     factors: list[np.ndarray] = []
@@ -223,10 +232,9 @@ def _of_seed(
     samples = generate.samples(c.config, state, c.num, seed=seed, average=c.average)
     found = features.of_blocks(c.network, noted(samples), c.num, f"seed {seed}")
     fd, kd, score = (f"{name}_{c.network.name}" for name in ("fd", "kd", "score"))
-    metrics, own_errors = {fd: frechet.distance(found.moments, c.reference.moments)}, {}
-    metrics[kd], own_errors[kd] = kernel.distance(
-        found.kept, c.reference.kept, subset_size=_SUBSET, num_subsets=_NUM_SUBSETS, seed=seed
-    )
+    metrics = {fd: frechet.distance(found.moments, c.reference.moments)}
+    own_errors: dict[str, Any] = {}
+    metrics[kd], own_errors[kd] = kernel.distance(found.kept, c.reference.kept, size=_KERNEL_BLOCK)
     num = _num_kept(c)
     metrics["precision"], metrics["recall"] = precision_recall.precision_recall(
         c.reference.kept[:num], found.kept[:num], k=_K
@@ -235,14 +243,15 @@ def _of_seed(
     if found.classes is not None:
         metrics[score], own_errors[score] = inception_score.score(found.classes)
     if c.factors is not None:
-        covered = coverage.coverage(np.concatenate(factors), c.factors.of_data)
+        of_data = c.factors.of_data
+        covered = coverage.coverage(np.concatenate(factors)[: len(of_data)], of_data)
         metrics["coverage"] = statistics.fmean(covered.values())
         metrics.update({f"coverage_{name}": value for name, value in covered.items()})
     return metrics, own_errors
 
 
 def _num_kept(c: Comparison) -> int:
-    """Features of samples and of data that precision and recall compare: as many of each."""
+    """Features of samples and of data that are compared one by one: as many of each."""
     return min(c.num, len(c.reference.kept))
 
 

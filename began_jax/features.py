@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
-from began_jax import files, generate
+from began_jax import files, generate, telemetry
 from began_jax.metrics import frechet, inception_score
 from began_jax.metrics.networks import FeatureNetwork
 
@@ -34,7 +33,7 @@ def of_blocks(
     moments: frechet.Moments | None = None
     kept: list[np.ndarray] = []
     classes: inception_score.Splits | None = None
-    with tqdm(total=num, desc=label, unit=" images", disable=None, leave=False) as bar:
+    with telemetry.bar(num, label, "images") as bar:
         for block in blocks:
             features, logits = generate.by_blocks(apply, block)
             if moments is None:

@@ -13,14 +13,14 @@ _SMALLEST_CELL = 64  # pixels, in an enlarged picture
 
 
 def grid(images: np.ndarray, *, gap: int = 0) -> np.ndarray:
-    """uint8 (N, H, W, C) as one nearly square (rows·H, columns·W, C); empty cells are black.
+    """uint8 (N, H, W, C) as one nearly square (rows·H, columns·W, C); empty cells are white.
 
     `gap`: so many white pixels are put between cells.
     """
     num_images, height, width, channels = images.shape
     columns = math.ceil(math.sqrt(num_images))
     rows = math.ceil(num_images / columns)
-    cells = np.zeros((rows * columns, height, width, channels), np.uint8)
+    cells = np.full((rows * columns, height, width, channels), 255, np.uint8)
     cells[:num_images] = images
     return table(cells.reshape(rows, columns, height, width, channels), gap=gap)
 

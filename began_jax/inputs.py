@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,8 +55,9 @@ def given(config: Config, value: str, num: int | None) -> np.ndarray:
             names = [name for name in value.split(",") if name]
             images = [_decoded(config, name, Path(name).expanduser()) for name in names[:num]]
     except ConfigError as error:  # of sources, which name the setting of a training run
-        field = f"config.data.path = {value!r}"
-        raise errors.UserError(str(error).replace(field, f"--images={value}")) from error
+        fields = rf"config\.data\.path = {re.escape(repr(value))}|config\.data\.name = ''"
+        text = re.sub(fields, lambda _: f"--images={value}", str(error))
+        raise errors.UserError(text) from error
     except ValueError as error:
         raise errors.UserError(f"--images={value}: {error}") from error
     if not images:
@@ -73,7 +75,9 @@ def _decoded(config: Config, name: str, file: Path | io.BytesIO) -> np.ndarray:
     try:
         return _square(config, decoding.open_image(file))
     except (OSError, ValueError) as error:
-        raise errors.UserError(f"--images: {name}: {errors.one_line(error)}") from error
+        # The system's own text has the path once more, and a number.
+        reason = getattr(error, "strerror", None) or errors.one_line(error)
+        raise errors.UserError(f"--images: {name}: {reason}") from error
 
 
 def _square(config: Config, image: PIL.Image.Image) -> np.ndarray:

@@ -8,9 +8,8 @@ import numpy as np
 import optax
 from jax import Array
 from jax import numpy as jnp
-from tqdm import tqdm
 
-from began_jax import generate, models, pixels, randomness
+from began_jax import generate, models, pixels, randomness, telemetry
 from began_jax.config import Config
 from began_jax.randomness import Purpose
 from began_jax.train_state import TrainState
@@ -81,8 +80,8 @@ def invert(
         z = jnp.take_along_axis(z, best[..., None], axis=1)[:, 0]
         return z, jnp.take_along_axis(residuals, best, axis=1)[:, 0]
 
-    total = num_blocks * num_updates
-    with tqdm(total=total, desc="inverting", unit=" updates", disable=None) as bar:
+    what = f"inverting {len(images)} images"
+    with telemetry.bar(num_blocks * num_updates, what, "updates") as bar:
         z, residuals = generate.by_blocks(search, np.arange(len(images)), size=at_once)
     fakes = generate.from_latents(config, state, z, average=average)
     return Inversion(z, fakes, residuals)

@@ -1,7 +1,7 @@
 """The modes that turn a checkpoint into pictures, written under the run's folder or to --out.
 
-Each returns the files that it wrote. Below the run's folder a file's name tells its step and what
-it shows; made again, it is replaced.
+Each returns the files that it wrote. Below the run's folder a file's name tells its step, what it
+shows and what was asked for otherwise than by default; made again, it is replaced.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,10 +16,12 @@ from began_jax.config import Config
 from began_jax.data import decoding
 from began_jax.train_state import TrainState
 
+# How many images or rows a mode shows, where it is not told.
+_SAMPLES, _RECONSTRUCTIONS, _INVERSIONS, _ROWS, _OF_TIMELINE = 64, 32, 16, 8, 8
+_COLUMNS = 9  # of an interpolation
 _FRAME_MILLISECONDS = 400
 _CAPTION_LINES = 5
 _GAP = 2  # pixels, between pairs
-_ROWS = 8  # of an interpolation
 _LINE = 12  # pixels, of Pillow's own font
 
 
@@ -28,22 +30,26 @@ def sample(
     out: Path | None = None,
     *,
     step: int | None = None,
-    num: int = 64,
+    num: int | None = None,
     seed: int,
     average: bool,
 ) -> list[Path]:
-    """`num` samples as one grid (out ends in .png), one array (.npy) or a folder of PNGs."""
+    """`num` (64) samples as one grid (out ends in .png), one array (.npy) or a folder of PNGs."""
     config, state = restoring.restore(workdir, step)
-    out = out or _default_out(workdir, "sample", state)
+    out = out or _default_out(workdir, "sample", state, num=num, seed=seed, average=average)
+    num = num or _SAMPLES
     blocks = generate.samples(config, state, num, seed=seed, average=average)
     if out.suffix == ".npy":
         m = config.model
         _write_array(out, (num, m.resolution, m.resolution, m.channels), blocks)
     elif out.suffix == ".png":
-        grids.save_png(out, grids.grid(np.concatenate(list(blocks))))
+        grid = grids.grid(np.concatenate(list(blocks)))
+        grids.save_png(out, grids.enlarged(grid, config.model.resolution))
     elif out.suffix:
         raise errors.UserError(f"--out={out}: a .png, a .npy or a folder without a suffix")
     else:
+        if out.exists() and any(out.iterdir()):
+            raise errors.UserError(f"--out={out}: it is not empty")
         for i, image in enumerate(image for block in blocks for image in block):
             grids.save_png(out / f"{i:06d}.png", image)
     return [out]
@@ -59,8 +65,8 @@ def reconstruct(
 ) -> list[Path]:
     """D(x) beside x; of given images, or of 32 of the run's own."""
     config, state = restoring.restore(workdir, step)
-    x = _images(workdir, config, images, num, 32)
-    out = _png(out or _default_out(workdir, "reconstruct", state, _stem(images)))
+    out = _png(out or _default_out(workdir, "reconstruct", state, _stem(images), num=num))
+    x = _images(workdir, config, images, num, _RECONSTRUCTIONS)
     _save_pairs(out, x, pixels.to_uint8(generate.reconstructed(config, state, x)))
     return [out]
 
@@ -80,8 +86,9 @@ def invert(
     Of given images, or of 16 of the run's own.
     """
     config, state = restoring.restore(workdir, step)
-    x = _images(workdir, config, images, num, 16)
-    out = _png(out or _default_out(workdir, "invert", state, _stem(images)))
+    asked = {"num": num, "seed": seed, "average": average}
+    out = _png(out or _default_out(workdir, "invert", state, _stem(images), **asked))
+    x = _images(workdir, config, images, num, _INVERSIONS)
     found = inversion.invert(config, state, x, seed=seed, average=average)
     _save_pairs(out, x, found.images)
     latents = out.with_suffix(".npz")
@@ -99,7 +106,7 @@ def interpolate(
     between: str,
     images: str | None = None,
     num: int | None = None,
-    columns: int,
+    columns: int | None = None,
     seed: int,
     spherical: bool,
     average: bool,
@@ -111,7 +118,9 @@ def interpolate(
     """
     config, state = restoring.restore(workdir, step)
     kind = f"{between}-spherical" if spherical else between
-    out = _png(out or _default_out(workdir, "interpolate", state, kind, _stem(images)))
+    asked = {"num": num, "columns": columns, "seed": seed, "average": average}
+    out = _png(out or _default_out(workdir, "interpolate", state, kind, _stem(images), **asked))
+    columns = columns or _COLUMNS
     ends: list[np.ndarray] = []
     if between == "latents":
         if images is not None:
@@ -126,8 +135,10 @@ def interpolate(
             raise errors.UserError(f"--images={images}: two images or more are needed")
         even = x[: len(x) // 2 * 2]  # the last of an odd number has no partner
         ends = [even[0::2], even[1::2]] if between == "images" else [x, x[:, :, ::-1]]
-        found = inversion.invert(config, state, np.concatenate(ends), seed=seed, average=average)
-        a, b = np.split(found.z, 2)
+        # Partners side by side, so that a row is the same whatever their number.
+        partners = np.stack(ends, axis=1).reshape(-1, *x.shape[1:])
+        found = inversion.invert(config, state, partners, seed=seed, average=average)
+        a, b = found.z[0::2], found.z[1::2]
     z = generate.interpolate(a, b, columns, spherical=spherical)
     shown = generate.from_latents(config, state, z.reshape(-1, z.shape[-1]), average=average)
     rows = shown.reshape(len(z), columns, *shown.shape[1:])
@@ -139,22 +150,21 @@ def interpolate(
 
 
 def timeline(
-    workdir: Path, out: Path | None = None, *, num: int = 8, seed: int, average: bool
+    workdir: Path, out: Path | None = None, *, num: int | None = None, seed: int, average: bool
 ) -> list[Path]:
     """A column for each checkpoint: the same latents' samples, and what the run measured there.
 
     Beside the PNG stands an animation of the columns, a WebP.
     """
-    out = _png(out or workdir / "timeline.png")
+    name = _name("timeline", num=num, seed=seed, average=average)
+    out = _png(out or workdir / f"{name}.png")
     records = restoring.records(workdir)
     columns, captions = [], []
-    for step in restoring.steps(workdir):
-        config, state = restoring.restore(workdir, step)
-        blocks = list(generate.samples(config, state, num, seed=seed, average=average))
-        columns.append(np.concatenate(blocks))
-        captions.append(_caption(step, records))
-    if not columns:
-        raise errors.UserError(f"{workdir}: no checkpoint is there")
+    for config, state in restoring.every_state(workdir):
+        blocks = generate.samples(config, state, num or _OF_TIMELINE, seed=seed, average=average)
+        columns.append(np.concatenate(list(blocks)))
+        over = config.train.checkpoint_every_steps
+        captions.append(_caption(int(state.step), records, over))
     size = columns[0].shape[2]
     whole = _captioned(grids.table(np.stack(columns, axis=1)), size, captions)
     grids.save_png(out, np.asarray(whole))
@@ -185,14 +195,23 @@ def _images(
     return inputs.given(config, given, num)
 
 
-def _default_out(workdir: Path, mode: str, state: TrainState, *parts: str) -> Path:
-    name = "-".join([f"{int(state.step):08d}", *filter(None, parts)])
-    return workdir / mode / f"{name}.png"
+def _default_out(workdir: Path, mode: str, state: TrainState, *parts: str, **asked: Any) -> Path:
+    return workdir / mode / f"{_name(f'{int(state.step):08d}', *parts, **asked)}.png"
+
+
+def _name(*parts: str, average: bool = True, **numbers: int | None) -> str:
+    """What tells pictures apart; numbers that are None or 0 are the default's."""
+    told = [f"{name}{number}" for name, number in numbers.items() if number]
+    return "-".join(filter(None, [*parts, *told, "" if average else "raw"]))
 
 
 def _stem(images: str | None) -> str:
     """What tells pictures of given images from others: their path's name, the first one's."""
-    return "" if images is None else Path(images.split(",")[0]).stem
+    if images is None:
+        return ""
+    first, *others = [name for name in images.split(",") if name] or [""]
+    stem = Path(first).expanduser().resolve().stem
+    return f"{stem}-and-{len(others)}" if others else stem
 
 
 def _png(path: Path) -> Path:
@@ -234,11 +253,12 @@ def _captioned(picture: np.ndarray, size: int, captions: Sequence[str]) -> Image
     return canvas
 
 
-def _caption(step: int, records: Sequence[dict[str, Any]]) -> str:
-    """The step and the record before it; every record is a mean since the one before."""
-    past = [record for record in records if record["step"] <= step]
-    if not past:
-        return str(step)
-    last = past[-1]
-    names = {"M": "m_global", "L(x)": "loss_real", "L(G)": "loss_fake", "k": "k"}
-    return "\n".join([str(step), *(f"{name} {last[key]:.4f}" for name, key in names.items())])
+def _caption(step: int, records: Sequence[dict[str, Any]], over: int) -> str:
+    """The step, the means over so many steps up to it, and the last recorded k."""
+    lines = [str(step)]
+    for name, key in {"M": "m_global", "L(x)": "loss_real", "L(G)": "loss_fake"}.items():
+        mean, _ = restoring.recorded_mean(records, key, step, over)
+        if mean is not None:
+            lines.append(f"{name} {mean:.4f}")
+    k = [record["k"] for record in records if record["step"] <= step]
+    return "\n".join([*lines, *(f"k {value:.4f}" for value in k[-1:])])

@@ -1,20 +1,26 @@
 """What an evaluation leaves in a run's folder: reports, their table, TensorBoard, correlations."""
 
 import csv
+import hashlib
 import io
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from scipy import stats
 
-from began_jax import files, telemetry
+from began_jax import errors, files, rollbacks, telemetry
 
-# Of what stands in a report, the columns that tell one line of a table from another.
-_COLUMNS = ("step", "images", "num_samples", "num_reference", "m_global")
-_HASHES = ("network_sha256", "reference", "commit")
+# What must be the same for reports to be compared with one another.
+_BASIS = (
+    *("generator", "num_samples", "num_reference", "seeds", "network", "network_sha256"),
+    *("reference", "definitions", "regressor"),
+)
+# The columns of a table beside the metrics.
+_FIRST_COLUMNS = ("step", "images", "m_global", "m_global_over_steps")
+_LAST_COLUMNS = ("state_sha256", "rollbacks", "commit", "uncommitted_changes")
 
 Report = dict[str, Any]
 
@@ -26,7 +32,7 @@ class Metric(TypedDict):
     std: float | None  # the standard deviation over them; None of one
     values: list[float]  # by seed
     errors: NotRequired[list[float]]
-    """By seed, of the kernel distance its standard error over subsets, of the Inception score its
+    """By seed, of the kernel distance its standard error over blocks, of the Inception score its
     standard deviation over splits."""
     of_data: NotRequired[float]  # the data's own value
 
@@ -38,9 +44,14 @@ def metric(values: Sequence[float]) -> Metric:
 
 
 def folder(workdir: Path, report: Report) -> Path:
-    """Where reports that can be compared stand together: eval/<network>[-raw]-<samples>."""
+    """Where reports that can be compared stand together: eval/<network>[-raw]-<samples>-<hash>.
+
+    The hash is of all that must be the same for it: seeds, weights, reference, definitions.
+    """
     raw = "-raw" if report["generator"] == "raw" else ""
-    return workdir / "eval" / f"{report['network']}{raw}-{report['num_samples']}"
+    digest = hashlib.sha256(json.dumps(_basis(report), sort_keys=True).encode()).hexdigest()
+    name = f"{report['network']}{raw}-{report['num_samples']}-{digest[:8]}"
+    return workdir / "eval" / name
 
 
 def write(workdir: Path, report: Report) -> Path:
@@ -52,27 +63,33 @@ def write(workdir: Path, report: Report) -> Path:
     place.mkdir(parents=True, exist_ok=True)
     out = place / f"{report['step']:08d}.json"
     files.write_text(out, json.dumps(report, indent=2) + "\n")
-    found = [files.read_json(path) for path in sorted(place.glob("[0-9]*.json"))]
-    files.write_text(place / "table.csv", _table(found))
+    table = _table(_load(workdir, place), rollbacks.load(workdir))
+    files.write_text(place / "table.csv", table)
     scalars = {f"eval/{place.name}/{name}": value for name, value in means(report).items()}
     telemetry.write_evaluation(workdir, report["step"], scalars)
     return out
 
 
-def write_correlations(workdir: Path, reports: Sequence[Report]) -> dict[str, float]:
-    """Writes <folder>/correlations.json, `correlations` and the steps that they are over."""
+def write_correlations(workdir: Path, reports: Sequence[Report]) -> tuple[dict[str, float], int]:
+    """Writes <folder>/correlations.json: `correlations`, the steps they are over, what they are of.
+
+    Returns:
+      The correlations, and over how many checkpoints they are.
+    """
     found = correlations(reports)
-    text = {"steps": [one["step"] for one in reports], "spearman_with_m_global": found}
+    steps = [one["step"] for one in reports if one["m_global"] is not None]
+    text = {"spearman_with_m_global": found, "steps": steps, **_basis(reports[0])}
     path = folder(workdir, reports[0]) / "correlations.json"
     files.write_text(path, json.dumps(text, indent=2) + "\n")
-    return found
+    return found, len(steps)
 
 
 def correlations(reports: Sequence[Report]) -> dict[str, float]:
     """Spearman's rank correlation of M_global with every metric, over checkpoints.
 
-    Only those with a recorded M_global count; there is none of fewer than 3, nor of a metric that
-    never changes.
+    1: the metric rises and falls with M_global, which is good of one that is better the lower, such
+    as a distance; −1 is good of precision, recall and coverage. Only reports with a recorded
+    M_global count; there is none of fewer than 3, nor of a metric that never changes.
     """
     known = [one for one in reports if one["m_global"] is not None]
     if len(known) < 3:
@@ -82,7 +99,7 @@ def correlations(reports: Sequence[Report]) -> dict[str, float]:
     return {
         name: float(stats.spearmanr(m_global, values).statistic)
         for name, values in columns.items()
-        if len(set(values)) > 1
+        if len(set(values)) > 1 and len(set(m_global)) > 1
     }
 
 
@@ -103,26 +120,49 @@ def summary(report: Report) -> str:
     )
 
 
+def _basis(report: Report) -> dict[str, Any]:
+    return {name: report[name] for name in _BASIS}
+
+
 def _told(metric: Metric) -> str:
     spread = "" if metric["std"] is None else f" ± {metric['std']:.2g}"
     of_data = f" (data {metric['of_data']:.4g})" if "of_data" in metric else ""
     return f"{metric['mean']:.4g}{spread}{of_data}"
 
 
-def _table(reports: Sequence[Report]) -> str:
-    """CSV, a line for each report, with the means and standard deviations of its metrics."""
-    lines: list[Mapping[str, Any]] = []
+def _load(workdir: Path, place: Path) -> list[Report]:
+    """The reports of a folder by step; what is none of them is told and left out."""
+    found = []
+    for path in sorted(place.glob("*.json")):
+        if path.name == "correlations.json":
+            continue
+        try:
+            one = files.read_json(path)
+            if path != folder(workdir, one) / f"{one['step']:08d}.json":
+                raise ValueError
+        except (errors.UserError, KeyError, TypeError, ValueError):
+            telemetry.say(f"{path}: not a report of {place.name}; left out of its table.csv")
+        else:
+            found.append(one)
+    return found
+
+
+def _table(reports: Sequence[Report], past: Sequence[dict[str, Any]]) -> str:
+    """CSV, a line for each report: of each metric the mean, standard deviation and data's own.
+
+    `rolled_back`: whether it is of a course of the run that one of its `past` rollbacks left.
+    """
+    lines: list[dict[str, Any]] = []
     for one in reports:
-        line = {name: one[name] for name in _COLUMNS}
-        line["seeds"] = " ".join(map(str, one["seeds"]))
+        line = {name: one.get(name) for name in _FIRST_COLUMNS}
+        line["rolled_back"] = rollbacks.undone(past, one["step"], one["rollbacks"])
         for name, of in one["metrics"].items():
-            line[name] = of["mean"]
-            if of["std"] is not None:
-                line[f"{name}_std"] = of["std"]
-        lines.append({**line, **{name: one[name] for name in _HASHES}})
-    columns = dict.fromkeys(name for line in lines for name in line)
+            line.update({name: of["mean"], f"{name}_std": of["std"]})
+            if "of_data" in of:
+                line[f"{name}_of_data"] = of["of_data"]
+        lines.append({**line, **{name: one.get(name) for name in _LAST_COLUMNS}})
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+    writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
     return text.getvalue()

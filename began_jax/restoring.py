@@ -1,6 +1,8 @@
 """A run's config, states and records, from its folder alone and on one device."""
 
 import json
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 
 from began_jax import backends, checkpoints, data, errors, sharding
 from began_jax import config as config_lib
+from began_jax.checkpoints import CheckpointError
 from began_jax.config import Config
 from began_jax.data import identity
 from began_jax.train_state import TrainState
@@ -38,11 +41,34 @@ def restore(workdir: Path, step: int | None) -> tuple[Config, TrainState]:
         return loaded, saved.restore(target, step)
 
 
+def every_state(workdir: Path) -> Iterator[tuple[Config, TrainState]]:
+    """The config and the state of each checkpoint, oldest first.
+
+    One that cannot be read, or that a training on its way has dropped meanwhile, is told on
+    standard error and left out.
+
+    Raises:
+      UserError: no run, or no checkpoint that can be read.
+    """
+    found = False
+    for step in steps(workdir):
+        try:
+            restored = restore(workdir, step)
+        except CheckpointError as error:
+            print(f"{error}; it is left out", file=sys.stderr)
+            continue
+        found = True
+        yield restored
+    if not found:
+        raise CheckpointError(f"no readable checkpoint in {workdir / 'checkpoints'}")
+
+
 def load_data(workdir: Path, config: Config) -> np.ndarray:
     """The run's data, uint8 (N, R, R, C).
 
     Raises:
       ConfigError: it cannot be loaded, or is not what the run was trained on.
+      UserError: nothing tells what that was.
     """
     images = data.load(
         config.data, resolution=config.model.resolution, channels=config.model.channels
@@ -75,3 +101,23 @@ def records(workdir: Path) -> list[dict[str, Any]]:
         return []
     except (OSError, ValueError) as error:
         raise errors.UserError(f"{path}: cannot be read ({errors.one_line(error)})") from error
+
+
+def recorded_mean(
+    records: Sequence[dict[str, Any]], name: str, step: int, num_steps: int
+) -> tuple[float | None, int]:
+    """What was recorded under `name`, its mean over the `num_steps` steps up to `step`.
+
+    Returns:
+      The mean (None of no step), and how many of those steps the records up to `step` cover; each
+      covers those since the one before.
+    """
+    total, covered, before = 0.0, 0, 0
+    for record in records:
+        if record["step"] > step:
+            break
+        steps = max(record["step"] - max(before, step - num_steps), 0)
+        total += steps * record[name]
+        covered += steps
+        before = record["step"]
+    return (total / covered if covered else None), covered

@@ -1,6 +1,7 @@
 """The rollbacks of a run: recorded before they count, so that no kill loses one."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,12 @@ def load(workdir: Path) -> list[dict[str, Any]]:
       UserError: rollbacks.json cannot be read.
     """
     return files.read_json(workdir / "rollbacks.json") or []
+
+
+def undone(past: Sequence[dict[str, Any]], step: int, seen: int) -> bool:
+    """Whether the state after `step` steps, made when there had been `seen` rollbacks, is of a
+    course that a later one left."""
+    return any(step > one["step"] for one in past[seen:])
 
 
 def add(workdir: Path, step: int, unwell: Unwell) -> None:

@@ -1,6 +1,7 @@
 """What a run tells: metrics.jsonl, TensorBoard, PNG grids, the progress line, its provenance."""
 
 import contextlib
+import functools
 import json
 import os
 import subprocess
@@ -99,7 +100,8 @@ class Telemetry:
                 shown = {name: grids.grid(images)[None] for name, images in named.items()}
                 self._tensorboard.write_images(step, shown)
         name = f"{step * self._batch_size:09d}.png"
-        grids.save_png(self._workdir / "samples" / name, grids.grid(samples))
+        picture = grids.enlarged(grids.grid(samples), samples.shape[1])
+        grids.save_png(self._workdir / "samples" / name, picture)
 
     def _write_line(self, record: Scalars, alarms: Mapping[str, str]) -> None:
         if not self._is_there():
@@ -170,6 +172,14 @@ class Silence:
         """Writes nothing."""
 
 
+def bar(total: int, what: str, unit: str) -> "tqdm[Any]":
+    """A progress bar of work that takes a while; without a terminal a line says that it begins."""
+    made: tqdm[Any] = tqdm(total=total, desc=what, unit=f" {unit}", disable=None, leave=False)
+    if made.disable:
+        print(f"{what}: {total} {unit}", file=sys.stderr, flush=True)
+    return made
+
+
 def say(text: str) -> None:
     """Prints a line to standard error, above the progress bar if there is one."""
     tqdm.write(text, file=sys.stderr)
@@ -201,17 +211,23 @@ def write_provenance(workdir: Path, config: Config, start_step: int, num_rollbac
 
 
 def write_evaluation(workdir: Path, step: int, scalars: Scalars) -> None:
-    """Adds a checkpoint's metrics to the run's TensorBoard."""
-    writer = TensorBoardWriter(workdir / "tensorboard", purge_step=None)
-    writer.write_scalars(step, scalars)
-    writer.close()
+    """Adds a checkpoint's metrics to the run's TensorBoard, or says that it cannot."""
+    folder = workdir / "tensorboard"
+    try:
+        writer = TensorBoardWriter(folder, purge_step=None)
+        writer.write_scalars(step, scalars)
+        writer.close()
+    except OSError as error:
+        say(f"ALARM tensorboard: {folder}: {errors.one_line(error)}; the report is written")
 
 
+@functools.cache  # at a program's start: somebody may commit while it computes
 def commit() -> str | None:
     """The program's own commit, or None where there is no git."""
     return _git("rev-parse", "HEAD")
 
 
+@functools.cache
 def uncommitted_changes() -> bool | None:
     """Whether the program's files differ from its commit, or None where there is no git."""
     changes = _git("status", "--porcelain", "--untracked-files=no")

@@ -133,9 +133,8 @@ def _newest_state(run: _Run, past: Sequence[dict[str, Any]]) -> TrainState:
         assert run.saved is not None  # in the first process
         while run.saved.steps():
             arrays = jax.device_get(run.saved.restore(target))
-            missed = past[int(arrays.rollbacks) :]
-            if all(arrays.step <= one["step"] for one in missed):
-                return True, len(missed)
+            if not rollbacks.undone(past, int(arrays.step), int(arrays.rollbacks)):
+                return True, len(past) - int(arrays.rollbacks)
             run.saved.put_away(int(arrays.step), "rolled-back-checkpoints")
         return False, len(past)
 
@@ -264,8 +263,9 @@ def _loop(
             if every and stop is None and done % every == 0:
                 recorder.flush()  # the report tells M_global
                 before = time.monotonic()
+                looked_at = sharding.local(copied(state))  # of all processes' parts
                 if run.comparison is not None:
-                    _evaluate(run, state)
+                    _evaluate(run, jax.device_get(looked_at))
                 last_time += time.monotonic() - before
             if stop is not None:
                 recorder.flush()
@@ -279,8 +279,7 @@ def _evaluate(run: _Run, state: TrainState) -> None:
     """Writes a report on a state's samples and says it in a line."""
     from began_jax import evaluate, reports  # here, as they take a while to import
 
-    m_global = evaluate.recorded_m_global(run.workdir, run.config, int(state.step))
-    report = evaluate.report(run.comparison, jax.device_get(state), m_global)
+    report = evaluate.report(run.comparison, state, restoring.records(run.workdir))
     reports.write(run.workdir, report)
     telemetry.say(f"step {int(state.step)}: {reports.summary(report)}")
 

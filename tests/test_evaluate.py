@@ -1,18 +1,37 @@
 """Reports on a checkpoint, in a feature network that is quick and can be followed by hand."""
 
 import csv
-import dataclasses
 import json
+import re
+import shutil
 
 import numpy as np
 import pytest
 from jax import numpy as jnp
 
-from began_jax import checkpoints, errors, evaluate, features, generate, reports, restoring, train
+from began_jax import (
+    checkpoints,
+    errors,
+    evaluate,
+    features,
+    generate,
+    reports,
+    restoring,
+    rollbacks,
+    telemetry,
+    train,
+)
 from began_jax.config import ConfigError
 from began_jax.data import order
 from began_jax.data.synthetic_faces import FACTORS
-from began_jax.metrics import coverage, frechet, kernel, ms_ssim, precision_recall
+from began_jax.metrics import (
+    coverage,
+    frechet,
+    inception_score,
+    kernel,
+    ms_ssim,
+    precision_recall,
+)
 from began_jax.metrics.networks import FeatureNetwork
 from tests.conftest import make_config
 
@@ -40,14 +59,14 @@ def run(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def small_sets(monkeypatch):
-    monkeypatch.setattr(evaluate, "_SUBSET", 20)
+    monkeypatch.setattr(evaluate, "_KERNEL_BLOCK", 20)
     monkeypatch.setattr(evaluate, "_PAIRS", 5)
     monkeypatch.setattr(evaluate, "_RECONSTRUCTED", 5)
 
 
 def report(workdir, **options):
-    options = {"steps": [None], "num": NUM, "seeds": [0, 1], "average": True, **options}
-    ((path, found),) = evaluate.evaluate(workdir, network=NETWORK, **options)
+    options = {"num": NUM, "seeds": [0, 1], "average": True, "network": NETWORK, **options}
+    ((path, found),) = evaluate.evaluate(workdir, **options)
     assert json.loads(path.read_text()) == found
     return path, found
 
@@ -68,16 +87,21 @@ def moments(features):
 def test_a_report_says_what_it_measured_and_how(run):
     workdir, _ = run
     path, found = report(workdir)
-    assert path == workdir / "eval" / "quadrants-70" / "00000006.json"
+    assert path.name == "00000006.json"
+    assert re.fullmatch("quadrants-70-[0-9a-f]{8}", path.parent.name)
+    assert path.parent.parent == workdir / "eval"
     assert found["step"] == 6
+    assert found["state_sha256"] == checkpoints.fingerprint(restoring.restore(workdir, None)[1])
+    assert found["rollbacks"] == 0
     assert found["images"] == 24
     assert found["num_samples"] == found["num_reference"] == NUM
     assert found["seeds"] == [0, 1]
     assert found["generator"] == "average"
     assert (found["network"], found["network_sha256"]) == ("quadrants", "sha")
     assert len(found["reference"]) == 64
-    assert found["m_global_over_steps"] == 2000
+    assert found["m_global_over_steps"] == 6  # of the 2,000 of `checkpoint_every_steps`
     assert found["definitions"]["precision_recall_of_each"] == NUM
+    assert found["definitions"]["kernel_blocks"] == 3
 
 
 def test_every_metric_is_that_of_the_same_samples_and_data_all_at_once(run):
@@ -89,7 +113,7 @@ def test_every_metric_is_that_of_the_same_samples_and_data_all_at_once(run):
     for seed in (0, 1):
         samples = samples_of(workdir, seed)
         fake = features_of(samples)
-        kd, error = kernel.distance(fake, real, subset_size=20, num_subsets=50, seed=seed)
+        kd, error = kernel.distance(fake, real, size=20)
         precision, recall = precision_recall.precision_recall(real, fake)
         values = {
             "fd_quadrants": frechet.distance(moments(fake), moments(real)),
@@ -120,20 +144,58 @@ def test_the_table_has_a_line_for_each_report_and_what_tells_them_apart(run):
     path, found = report(workdir)
     with (path.parent / "table.csv").open() as file:
         (line,) = csv.DictReader(file)
-    assert (line["step"], line["images"], line["seeds"]) == ("6", "24", "0 1")
-    assert line["network_sha256"] == "sha"
+    assert (line["step"], line["images"], line["rolled_back"]) == ("6", "24", "False")
+    assert line["state_sha256"] == found["state_sha256"]
     for name, metric in found["metrics"].items():
         assert float(line[name]) == metric["mean"]
-    assert float(line["fd_quadrants_std"]) == found["metrics"]["fd_quadrants"]["std"]
+        assert line[f"{name}_std"] == ("" if metric["std"] is None else str(metric["std"]))
+    assert float(line["ms_ssim_of_data"]) == found["metrics"]["ms_ssim"]["of_data"]
 
-    # A report with other columns, as of an older version: each has its own.
-    older = {**found, "step": 4, "metrics": {"old": {"mean": 1.0, "std": None}}}
-    reports.write(workdir, older)
+
+def test_what_is_no_report_of_a_folder_is_told_and_harms_nothing(run, capsys):
+    workdir, _ = run
+    path, found = report(workdir)
+    foreign = {"list": "[]", "text": "no JSON", "7": "{}", "8": json.dumps(found)}
+    for name, text in foreign.items():
+        (path.parent / f"{name}.json").write_text(text)
+    report(workdir)
+    told = capsys.readouterr().err
+    for name in foreign:
+        assert f"{name}.json: not a report of {path.parent.name}" in told
+        (path.parent / f"{name}.json").unlink()
+    assert len((path.parent / "table.csv").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"seeds": [0]},
+        {"num": 60},
+        {"average": False},
+        {"network": NETWORK._replace(sha256="other weights")},
+    ],
+)
+def test_reports_that_cannot_be_compared_stand_apart(run, other):
+    workdir, _ = run
+    path, found = report(workdir)
+    other_path, _ = report(workdir, **other)
+    assert other_path.parent != path.parent
+    assert json.loads(path.read_text()) == found
+    assert "-raw-" in other_path.parent.name or other.get("average", True)
+
+
+def test_a_report_of_a_course_that_was_rolled_back_is_marked(run):
+    workdir, _ = run
+    path, _ = report(workdir)
+    (workdir / "rollbacks.json").write_text('[{"step": 4, "alarm_step": 6, "alarms": {}}]')
+    report(workdir)
+    (workdir / "rollbacks.json").unlink()
     with (path.parent / "table.csv").open() as file:
-        first, second = csv.DictReader(file)
-    assert (first["step"], first["old"], first["recall"]) == ("4", "1.0", "")
-    assert (second["step"], second["old"]) == ("6", "")
-    (path.parent / "00000004.json").unlink()
+        (line,) = csv.DictReader(file)
+    assert line["rolled_back"] == "True"
+    assert rollbacks.undone([{"step": 4}, {"step": 9}], 8, 1) is False
+    assert rollbacks.undone([{"step": 4}, {"step": 9}], 10, 1) is True
+    assert rollbacks.undone([{"step": 4}], 4, 0) is False
 
 
 def test_g_itself_is_measured_where_it_is_asked_for_and_kept_apart(run):
@@ -141,7 +203,7 @@ def test_g_itself_is_measured_where_it_is_asked_for_and_kept_apart(run):
     average_path, average = report(workdir)
     path, raw = report(workdir, average=False, seeds=[0])
     assert raw["generator"] == "raw"
-    assert path == workdir / "eval" / "quadrants-raw-70" / "00000006.json"
+    assert path.parent.name.startswith("quadrants-raw-70-")
     assert json.loads(average_path.read_text()) == average
     real = features_of(images[order.subset(len(images), NUM)])
     fake = features_of(samples_of(workdir, 0, average=False))
@@ -161,11 +223,23 @@ def test_tensorboard_has_the_means_under_the_folders_name(run, monkeypatch):
         written.update({(step, name): value for name, value in scalars.items()})
 
     monkeypatch.setattr(reports.telemetry, "write_evaluation", write)
-    _, found = report(workdir)
+    path, found = report(workdir)
     assert written == {
-        (6, f"eval/quadrants-70/{name}"): metric["mean"]
+        (6, f"eval/{path.parent.name}/{name}"): metric["mean"]
         for name, metric in found["metrics"].items()
     }
+
+
+def test_a_tensorboard_that_cannot_be_written_is_told(run, monkeypatch, capsys):
+    workdir, _ = run
+
+    def fails(*_, **__):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(telemetry, "TensorBoardWriter", fails)
+    path, _ = report(workdir)
+    assert path.exists()
+    assert "ALARM tensorboard" in capsys.readouterr().err
 
 
 def test_samples_are_compared_with_the_runs_own_data_alone(run, tmp_path):
@@ -177,6 +251,11 @@ def test_samples_are_compared_with_the_runs_own_data_alone(run, tmp_path):
         report(workdir)
     np.save(path, images)
     report(workdir)
+    noted = (workdir / "data.json").read_text()
+    (workdir / "data.json").unlink()
+    with pytest.raises(errors.UserError, match=r"data\.json: not there"):
+        report(workdir)
+    (workdir / "data.json").write_text(noted)
 
 
 def test_of_fewer_images_precision_and_recall_take_as_many_samples(run):
@@ -192,16 +271,54 @@ def test_of_fewer_images_precision_and_recall_take_as_many_samples(run):
     assert found["metrics"]["recall"]["values"] == [recall]
 
 
-def test_m_global_is_that_of_the_steps_since_the_checkpoint_before(run):
+def test_of_many_samples_the_first_are_compared_one_by_one_and_the_report_says_so(run, monkeypatch):
+    workdir, images = run
+    monkeypatch.setattr(features, "_MOST_KEPT", 50)
+    _, found = report(workdir, seeds=[0])
+    assert found["definitions"]["precision_recall_of_each"] == 50
+    assert found["definitions"]["kernel_blocks"] == 2
+    real = features_of(images[order.subset(len(images), NUM)])
+    fake = features_of(samples_of(workdir, 0))
+    kd, _ = kernel.distance(fake[:50], real[:50], size=20)
+    assert found["metrics"]["kd_quadrants"]["values"] == pytest.approx([kd], rel=1e-4)
+    precision, _ = precision_recall.precision_recall(real[:50], fake[:50])
+    assert found["metrics"]["precision"]["values"] == [precision]
+    distance = frechet.distance(moments(fake), moments(real))  # of all
+    assert found["metrics"]["fd_quadrants"]["values"] == pytest.approx([distance], rel=1e-4)
+
+
+def test_of_one_block_the_kernel_distance_has_no_error(run, monkeypatch):
     workdir, _ = run
-    config = restoring.load_config(workdir)
-    values = {record["step"]: record["m_global"] for record in restoring.records(workdir)}
-    assert list(values) == [2, 4, 6]
-    every_two = dataclasses.replace(config.train, checkpoint_every_steps=4)
-    config = dataclasses.replace(config, train=every_two)
-    recorded = evaluate.recorded_m_global(workdir, config, 6)
-    assert recorded == pytest.approx((values[4] + values[6]) / 2)
-    assert evaluate.recorded_m_global(workdir / "nowhere", config, 6) is None
+    monkeypatch.setattr(evaluate, "_KERNEL_BLOCK", 70)
+    _, found = report(workdir)
+    assert "errors" not in found["metrics"]["kd_quadrants"]
+
+
+def test_a_network_with_classes_has_a_score(run):
+    workdir, _ = run
+
+    def apply(params, images):
+        found, _ = quadrants(params, images)
+        return found, found[:, :5] / 50
+
+    network = FeatureNetwork("classes", "sha", jnp.float32(1.0), apply)
+    _, found = report(workdir, network=network)
+    metric = found["metrics"]["score_classes"]
+    for seed in (0, 1):
+        logits = features_of(samples_of(workdir, seed))[:, :5] / 50
+        splits = inception_score.add(inception_score.empty(NUM, 5), logits)
+        expected = inception_score.score(splits)
+        assert (metric["values"][seed], metric["errors"][seed]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_recorded_mean_weighs_records_by_their_steps():
+    records = [{"step": step, "m": value} for step, value in ((10, 1.0), (12, 2.0), (20, 4.0))]
+    assert restoring.recorded_mean(records, "m", 20, 100) == ((10 + 2 * 2 + 8 * 4) / 20, 20)
+    assert restoring.recorded_mean(records, "m", 20, 9) == ((2 + 8 * 4) / 9, 9)
+    # What was recorded after the step is not of it.
+    assert restoring.recorded_mean(records, "m", 15, 6) == (5 / 3, 3)
+    assert restoring.recorded_mean(records, "m", 9, 6) == (None, 0)
+    assert restoring.recorded_mean([], "m", 9, 6) == (None, 0)
 
 
 def test_a_torn_last_record_of_a_killed_run_is_left_out(run, tmp_path):
@@ -239,9 +356,10 @@ def test_correlations_are_of_ranks():
     ]
     assert reports.correlations(made) == {"fd": pytest.approx(1), "recall": pytest.approx(-1)}
     assert reports.correlations(made[1:]) == {}
+    assert reports.correlations([made[0]] * 3) == {}
 
 
-def test_the_correlations_over_the_checkpoints_are_written(tmp_path, monkeypatch):
+def test_the_correlations_over_the_checkpoints_are_written(tmp_path):
     np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, 256, (40, R, R, 3), np.uint8))
     config = make_config(
         data__source="array",
@@ -250,15 +368,47 @@ def test_the_correlations_over_the_checkpoints_are_written(tmp_path, monkeypatch
     )
     train.train(config, tmp_path / "run")
     options = {"num": 30, "seeds": [0], "average": True, "network": NETWORK}
-    found = list(evaluate.evaluate(tmp_path / "run", steps=[2, 4, 6], **options))
-    ranks = reports.write_correlations(tmp_path / "run", [report for _, report in found])
+    found = list(evaluate.evaluate(tmp_path / "run", every_checkpoint=True, **options))
+    ranks, num = reports.write_correlations(tmp_path / "run", [report for _, report in found])
     assert ranks == reports.correlations([report for _, report in found])
     assert "fd_quadrants" in ranks
-    path = tmp_path / "run" / "eval" / "quadrants-30" / "correlations.json"
-    written = json.loads(path.read_text())
-    assert written == {"steps": [2, 4, 6], "spearman_with_m_global": ranks}
-    table = (path.parent / "table.csv").read_text().splitlines()
+    assert num == 3
+    place = found[0][0].parent
+    written = json.loads((place / "correlations.json").read_text())
+    assert written["spearman_with_m_global"] == ranks
+    assert (written["steps"], written["seeds"], written["network_sha256"]) == (
+        [2, 4, 6],
+        [0],
+        "sha",
+    )
+    table = (place / "table.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in table] == ["step", "2", "4", "6"]
+
+    # Without a recorded M_global a checkpoint does not count.
+    without = [
+        {**report, "m_global": None} if i == 0 else report for i, (_, report) in enumerate(found)
+    ]
+    assert reports.write_correlations(tmp_path / "run", without) == ({}, 2)
+
+
+def test_a_checkpoint_that_cannot_be_read_is_left_out_of_all_and_told(tmp_path, capsys):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, 256, (40, R, R, 3), np.uint8))
+    config = make_config(
+        data__source="array",
+        data__path=str(tmp_path / "x.npy"),
+        train__checkpoint_every_steps=2,
+    )
+    workdir = tmp_path / "run"
+    train.train(config, workdir)
+    options = {"num": 30, "seeds": [0], "average": True, "network": NETWORK}
+    for step, left in ((4, [2, 6]), (2, [6])):
+        shutil.rmtree(workdir / "checkpoints" / str(step) / "state")
+        found = list(evaluate.evaluate(workdir, every_checkpoint=True, **options))
+        assert [report["step"] for _, report in found] == left
+        assert f"checkpoint {step} cannot be read" in capsys.readouterr().err
+    shutil.rmtree(workdir / "checkpoints" / "6" / "state")
+    with pytest.raises(errors.UserError, match="no readable checkpoint"):
+        list(evaluate.evaluate(workdir, every_checkpoint=True, **options))
 
 
 def test_of_synthetic_faces_the_coverage_of_their_factors_is_told(tmp_path, monkeypatch):
@@ -274,6 +424,17 @@ def test_of_synthetic_faces_the_coverage_of_their_factors_is_told(tmp_path, monk
     of_data = [found["metrics"][f"coverage_{name}"]["of_data"] for name in names]
     assert np.mean(of_factors) < np.mean(of_data)
     assert found["metrics"]["coverage"]["of_data"] == pytest.approx(np.mean(of_data))
+    # The data's is that of one half by the other, the samples' of as many: 16 of 32 images.
+    assert found["definitions"]["coverage_of_each"] == 16
+    config, state = restoring.restore(tmp_path / "run", None)
+    regressor = coverage.regressor(R, 3)
+    images = restoring.load_data(tmp_path / "run", config)[order.subset(32, 32)]
+    read = coverage.read(regressor, images)
+    samples = np.concatenate(list(generate.samples(config, state, 16, seed=1)))
+    covered = coverage.coverage(coverage.read(regressor, samples), read[:16])
+    assert found["metrics"]["coverage_yaw"]["values"][1] == pytest.approx(covered["yaw"])
+    of_half = coverage.coverage(read[16:], read[:16])
+    assert found["metrics"]["coverage_yaw"]["of_data"] == pytest.approx(of_half["yaw"])
     assert set(found["regressor"]["held_out"]) == set(names)
     assert "coverage_yaw" not in reports.summary(found)
 
@@ -289,10 +450,12 @@ def test_training_evaluates_at_its_steps_and_ends_as_if_it_had_not(tmp_path):
         fingerprints.append(checkpoints.fingerprint(state))
     assert fingerprints[0] == fingerprints[1]
 
-    (written,) = (tmp_path / "often" / "eval" / "random_conv-1000").glob("*.json")
+    (written,) = (tmp_path / "often" / "eval").glob("random_conv-1000-*/*.json")
     found = json.loads(written.read_text())
     assert (found["step"], found["num_samples"], found["seeds"]) == (4, 1000, [0])
-    assert found["m_global"] == restoring.records(tmp_path / "often")[1]["m_global"]
+    assert found["m_global"] == pytest.approx(restoring.records(tmp_path / "often")[1]["m_global"])
+    _, state = restoring.restore(tmp_path / "often", 4)
+    assert found["state_sha256"] == checkpoints.fingerprint(state)
     assert found["metrics"]["fd_random_conv"]["mean"] > 0
     assert not (tmp_path / "plain" / "eval").exists()
 
@@ -334,13 +497,13 @@ def test_too_few_samples_and_too_few_images_are_told(run, monkeypatch):
     workdir, _ = run
     with pytest.raises(errors.UserError, match="--num=19: 20 samples are needed"):
         report(workdir, num=19)
-    monkeypatch.setattr(evaluate, "_SUBSET", 91)
+    monkeypatch.setattr(evaluate, "_KERNEL_BLOCK", 91)
     with pytest.raises(ConfigError, match=r"config\.data: 90 images; to evaluate, 91"):
         report(workdir, num=91)
 
 
 def test_training_that_cannot_evaluate_ends_before_it_makes_a_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluate, "_SUBSET", 1000)
+    monkeypatch.setattr(evaluate, "_KERNEL_BLOCK", 1000)
     evaluating = {"eval__every_steps": 4, "train__checkpoint_every_steps": 2}
     with pytest.raises(ConfigError, match="32 images; to evaluate, 1000"):
         train.train(make_config(**evaluating), tmp_path / "run")

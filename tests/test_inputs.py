@@ -57,12 +57,14 @@ def test_what_is_wrong_is_told_of_the_flag(tmp_path, folder, images):
     (folder / "3.png").write_bytes((folder / "0.png").read_bytes()[:100])
     np.save(tmp_path / "small.npy", images[:, :8])
     Image.fromarray(images[0]).resize((100, 100)).save(tmp_path / "100.png")
+    np.savez(tmp_path / "two.npz", a=images, b=images)
     cases = {
         "photos": "--images: 3.png: ",
         "small.npy": f"--images={tmp_path / 'small.npy'}: uint8 (3, 8, 16, 3); uint8 (N, H, W, 3)",
         "100.png": "100.png: 100×100 pixels; crop 'celeba' needs aligned 178×218",
         "absent.npy": f"--images={tmp_path / 'absent.npy'}: no such file",
-        "absent": f"--images: {tmp_path / 'absent'}: ",
+        "two.npz": f"--images={tmp_path / 'two.npz'}: one of the arrays of ",
+        "absent": f"--images: {tmp_path / 'absent'}: No such file or directory",
     }
     for name, message in cases.items():
         with pytest.raises(errors.UserError) as raised:

@@ -20,17 +20,13 @@ def test_what_g_generates_is_found_again():
     np.testing.assert_allclose(found.residuals * 255, differences, atol=0.5)
 
 
-def test_the_residual_is_the_best_of_the_restarts_and_tells_a_miss():
+def test_the_residual_tells_a_miss():
     config = make_config(model__carry_steps=0, model__n=8)
     state = train_state.init(config)
     images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
-    one, four = (
-        inversion.invert(config, state, images, num_updates=40, restarts=restarts)
-        for restarts in (1, 4)
-    )
-    assert one.residuals.min() > 0.05
-    assert (four.residuals <= one.residuals + 0.01).all()
-    assert one.images.shape == images.shape
+    found = inversion.invert(config, state, images, num_updates=40)
+    assert found.residuals.min() > 0.05
+    assert found.images.shape == images.shape
 
 
 def test_the_best_of_the_restarts_is_kept():

@@ -128,45 +128,46 @@ def slow_kernel_distance(a, b):
 
 def test_kernel_distance_is_the_definition():
     a, b = correlated(0, 7, 3), correlated(10, 7, 3)
-    mean, error = kernel.distance(a, b, num_subsets=2, subset_size=7)
+    mean, error = kernel.distance(a, b, size=7)
     assert mean == pytest.approx(slow_kernel_distance(a, b), rel=1e-12)
-    assert error < 1e-12 * abs(mean)  # each subset is all there is, in another order
+    assert error is None  # of one block there is no telling
+
+
+def test_kernel_distance_is_the_mean_over_blocks_that_share_no_row():
+    a, b = correlated(0, 11, 3), correlated(10, 13, 3)
+    of_blocks = [slow_kernel_distance(a[i : i + 4], b[i : i + 4]) for i in (0, 4)]
+    mean, error = kernel.distance(a, b, size=4)
+    assert mean == pytest.approx(np.mean(of_blocks), rel=1e-12)
+    assert error == pytest.approx(abs(of_blocks[0] - of_blocks[1]) / 2, rel=1e-9)
 
 
 def test_kernel_distance_of_two_points_is_the_closed_form():
     a, b = np.tile([1.0, 0.0], (5, 1)), np.tile([1.0, 2.0], (6, 1))
-    mean, _ = kernel.distance(a, b, num_subsets=2, subset_size=3)
+    mean, _ = kernel.distance(a, b, size=3)
     assert mean == pytest.approx((1 / 2 + 1) ** 3 + (5 / 2 + 1) ** 3 - 2 * (1 / 2 + 1) ** 3)
 
 
 def test_kernel_distance_of_one_distribution_is_0_on_average_and_at_times_negative():
     draws = normal(0, 600, 2, 10, 4)
-    found = [kernel.distance(a, b, num_subsets=2, subset_size=10)[0] for a, b in draws]
+    found = [kernel.distance(a, b, size=10)[0] for a, b in draws]
     assert abs(np.mean(found)) < 3 * np.std(found) / np.sqrt(len(found))
     assert min(found) < 0 < max(found)
 
 
-def test_kernel_distance_s_error_is_that_of_the_mean_over_subsets():
-    a, b = correlated(0, 60, 3), correlated(10, 90, 3)
-    found = [kernel.distance(a, b, num_subsets=10, subset_size=20, seed=s) for s in range(200)]
+def test_kernel_distance_s_error_is_that_of_drawing_other_features():
+    draws = normal(0, 400, 2, 60, 3)
+    found = [kernel.distance(a, 0.5 * b + 1, size=10) for a, b in draws]
     means, errors = np.transpose(found)
-    # The deviation of 200 means is known to 5%.
-    assert np.std(means) == pytest.approx(np.sqrt(np.mean(errors**2)), rel=0.2)
-
-
-def test_kernel_distance_depends_on_its_seed_alone():
-    a, b = correlated(0, 60, 3), correlated(10, 90, 3)
-    found = [kernel.distance(a, b, num_subsets=3, subset_size=20, seed=s) for s in (4, 4, 5)]
-    assert found[0] == found[1] != found[2]
+    # The deviation of 400 means is known to 4%.
+    assert np.std(means) == pytest.approx(np.sqrt(np.mean(errors**2)), rel=0.15)
 
 
 @pytest.mark.parametrize(
     ("size_b", "options", "message"),
     [
         ((8, 2), {}, r"features of shapes \(9, 3\) and \(8, 2\); needed are \(N, F\), \(M, F\)"),
-        ((8, 3), {}, "subset_size 1000 of 9 and 8 feature vectors; needed is at least 2 and no"),
-        ((8, 3), {"subset_size": 1}, "subset_size 1 of 9 and 8 feature vectors; needed is at lea"),
-        ((8, 3), {"subset_size": 8, "num_subsets": 1}, "num_subsets 1; needed are at least 2"),
+        ((8, 3), {}, "size 1000 of 9 and 8 feature vectors; needed is at least 2 and no"),
+        ((8, 3), {"size": 1}, "size 1 of 9 and 8 feature vectors; needed is at least 2"),
     ],
 )
 def test_kernel_distance_tells_what_it_cannot_take(size_b, options, message):

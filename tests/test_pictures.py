@@ -47,8 +47,9 @@ OPTIONS = {"step": None, "seed": 0, "average": True}
 def test_samples_are_the_same_as_grid_array_and_files(run, tmp_path):
     workdir, _ = run
     (path,) = pictures.sample(workdir, None, num=5, **OPTIONS)
-    grid = read(path)
+    grid = cells(path)
     assert grid.shape == (2 * R, 3 * R, 3)
+    assert (grid[R:, 2 * R :] == 255).all()  # nothing there
     (path,) = pictures.sample(workdir, tmp_path / "a.npy", num=70, **OPTIONS)
     array = np.load(path)
     assert array.shape == (70, R, R, 3)
@@ -59,13 +60,39 @@ def test_samples_are_the_same_as_grid_array_and_files(run, tmp_path):
         cell = grid[i // 3 * R : i // 3 * R + R, i % 3 * R : i % 3 * R + R]
         np.testing.assert_array_equal(read(path), array[i])
         np.testing.assert_array_equal(cell, array[i])
+    # Those of an earlier, larger number would pass for samples of this checkpoint.
+    with pytest.raises(errors.UserError, match="pngs: it is not empty"):
+        pictures.sample(workdir, tmp_path / "pngs", num=2, **OPTIONS)
+
+
+def test_a_pictures_name_tells_it_from_others(run, tmp_path, monkeypatch):
+    workdir, images = run
+    cases = [
+        ({}, "00000006"),
+        ({"num": 3, "seed": 0}, "00000006-num3"),
+        ({"num": 3, "seed": 7, "average": False}, "00000006-num3-seed7-raw"),
+    ]
+    for options, name in cases:
+        (out,) = pictures.sample(workdir, None, **{**OPTIONS, **options})
+        assert out == workdir / "sample" / f"{name}.png"
+    (tmp_path / "faces").mkdir()
+    for name in ("a", "b"):
+        Image.fromarray(images[0]).save(tmp_path / "faces" / f"{name}.png")
+    monkeypatch.chdir(tmp_path / "faces")
+    for given, name in (
+        (".", "faces"),
+        (f"{tmp_path}/faces/", "faces"),
+        ("a.png,b.png", "a-and-1"),
+    ):
+        (out,) = pictures.reconstruct(workdir, None, step=None, images=given)
+        assert out == workdir / "reconstruct" / f"00000006-{name}.png"
 
 
 def test_a_step_is_picked_and_the_newest_is_the_default(run, tmp_path):
     workdir, _ = run
     assert restoring.steps(workdir) == [2, 4, 6]
-    pictures.sample(workdir, None, num=2, **{**OPTIONS, "step": 4})
-    pictures.sample(workdir, None, num=2, **OPTIONS)
+    pictures.sample(workdir, None, **{**OPTIONS, "step": 4})
+    pictures.sample(workdir, None, **OPTIONS)
     names = {path.name for path in (workdir / "sample").iterdir()}
     assert {"00000004.png", "00000006.png"} <= names
     assert int(restoring.restore(workdir, 2)[1].step) == 2
@@ -74,7 +101,7 @@ def test_a_step_is_picked_and_the_newest_is_the_default(run, tmp_path):
 def test_reconstructions_stand_beside_the_images(run, tmp_path):
     workdir, images = run
     (out,) = pictures.reconstruct(workdir, None, step=None, images=None, num=4)
-    assert out == workdir / "reconstruct" / "00000006.png"
+    assert out == workdir / "reconstruct" / "00000006-num4.png"
     shown = of_run(images, 4)
     np.testing.assert_array_equal(cells(out)[:R, :R], shown[0])
     np.testing.assert_array_equal(cells(out)[-R:, -2 * R : -R], shown[3])
@@ -106,8 +133,8 @@ def test_an_interpolation_goes_from_one_end_to_the_other(run, between, spherical
     workdir, images = run
     options = {"num": 2, "columns": 3, "spherical": spherical, "between": between, **OPTIONS}
     (out,) = pictures.interpolate(workdir, None, **options)
-    name = f"00000006-{between}-spherical" if spherical else f"00000006-{between}"
-    assert out == workdir / "interpolate" / f"{name}.png"
+    kind = f"{between}-spherical" if spherical else between
+    assert out == workdir / "interpolate" / f"00000006-{kind}-num2-columns3.png"
     picture = cells(out)
     config, state = restoring.restore(workdir, None)
     if between == "latents":
@@ -116,7 +143,9 @@ def test_an_interpolation_goes_from_one_end_to_the_other(run, between, spherical
     else:
         x = of_run(images, 4 if between == "images" else 2)
         ends = [x[::2], x[1::2]] if between == "images" else [x, x[:, :, ::-1]]
-        a, b = np.split(inversion.invert(config, state, np.concatenate(ends), seed=0).z, 2)
+        partners = np.stack(ends, axis=1).reshape(-1, R, R, 3)
+        z = inversion.invert(config, state, partners, seed=0).z
+        a, b = z[::2], z[1::2]
         np.testing.assert_array_equal(picture[:, :R], np.concatenate(list(ends[0])))
         np.testing.assert_array_equal(picture[:, -R:], np.concatenate(list(ends[1])))
         # Between the ends and the row is a gap of two pixels.
@@ -170,7 +199,7 @@ def test_the_timeline_has_a_column_and_a_frame_for_each_checkpoint(run, tmp_path
             f"{step}",
             f"M {records[step]['m_global']:.4f}",
             f"L(x) {records[step]['loss_real']:.4f}",
-            f"L(G) {records[step]['loss_fake']:.4f}",
+            f"L(G) {records[step]['loss_fake']:.4f}",  # records and checkpoints: every two steps
             f"k {records[step]['k']:.4f}",
         ]
 
@@ -206,6 +235,6 @@ def test_a_run_without_checkpoints_is_told(run, tmp_path):
     (tmp_path / "metrics.jsonl").write_text("")
     with pytest.raises(errors.UserError, match="no readable checkpoint"):
         pictures.sample(tmp_path, None, num=2, **OPTIONS)
-    with pytest.raises(errors.UserError, match="no checkpoint is there"):
+    with pytest.raises(errors.UserError, match="no readable checkpoint"):
         pictures.timeline(tmp_path, None, num=2, seed=0, average=True)
     assert not (tmp_path / "checkpoints").exists()

@@ -89,8 +89,8 @@ def _member(config: DataConfig, arrays: np.lib.npyio.NpzFile) -> np.ndarray:
     name = config.name or (arrays.files[0] if len(arrays.files) == 1 else "")
     if name not in arrays.files:
         raise ConfigError(
-            f"config.data.name = {config.name!r}: the name of one array of {config.path} is "
-            f"needed; it has {', '.join(arrays.files) or 'none'}"
+            f"config.data.name = {config.name!r}: one of the arrays of {config.path} is needed; "
+            f"it has {', '.join(arrays.files) or 'none'}"
         )
     return np.asarray(arrays[name])
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from began_jax import files
+from began_jax import errors, files
 from began_jax.config import ConfigError
 
 _NUM_LOOKED_AT = 1024
@@ -21,17 +21,19 @@ def note(path: Path, images: np.ndarray) -> None:
 
 
 def check(path: Path, images: np.ndarray) -> None:
-    """Compares images with those that the file `path` notes, if it is there.
+    """Compares images with those that the file `path` notes.
 
     Compared are their number, size and up to 1,024 of them, evenly spaced. A run that went on with
     other images would not be the run it was, nor could its samples be compared with them.
 
     Raises:
       ConfigError: the images are not those of the run's start.
-      UserError: the file cannot be read.
+      UserError: the file is not there or cannot be read.
     """
     known = files.read_json(path)
-    if known is not None and known != of(images):
+    if known is None:
+        raise errors.UserError(f"{path}: not there, so nothing tells which images the run saw")
+    if known != of(images):
         raise ConfigError(
             f"config.data: {len(images)} images that are not those of {path.parent}'s run"
         )

@@ -16,9 +16,8 @@ import optax
 from flax import linen as nn
 from jax import Array
 from jax import numpy as jnp
-from tqdm import tqdm, trange
 
-from began_jax import data, files, generate, pixels
+from began_jax import data, files, generate, pixels, telemetry
 from began_jax.data import synthetic_faces
 from began_jax.data.synthetic_faces import FACTORS, Factor
 
@@ -129,9 +128,11 @@ def _train(params: Params, resolution: int, channels: int) -> Params:
 
     generator = np.random.default_rng(0)
     state = adam.init(params)
-    for _ in trange(_STEPS, desc="regressor of factors", unit=" steps", disable=None, leave=False):
-        rows = generator.integers(0, len(x), _BATCH)
-        params, state = step(params, state, x[rows], y[rows])
+    with telemetry.bar(_STEPS, "regressor of factors", "steps") as bar:
+        for _ in range(_STEPS):
+            rows = generator.integers(0, len(x), _BATCH)
+            params, state = step(params, state, x[rows], y[rows])
+            bar.update()
     return params
 
 
@@ -146,8 +147,7 @@ def _held_out(params: Params, resolution: int, channels: int) -> np.ndarray:
 def _faces(seed: int, num: int, resolution: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
     """Faces as the network sees them, `_reduced`, and what it is to say, `_encoded`."""
     x, y = [], []
-    options: dict[str, Any] = {"unit": " faces", "disable": None, "leave": False}
-    with tqdm(total=num, desc="faces for the regressor", **options) as bar:
+    with telemetry.bar(num, "drawing for the regressor", "faces") as bar:
         for first in range(0, num, _DRAWN_AT_ONCE):
             indices = np.arange(first, min(first + _DRAWN_AT_ONCE, num))
             images, factors = synthetic_faces.generate(seed, indices, resolution, channels)

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
+NUM_SPLITS = 10
+
 
 class Splits(NamedTuple):
     """What the score needs to know of the logits seen so far; the splits follow one another."""
@@ -18,7 +20,7 @@ class Splits(NamedTuple):
     negative_entropies: np.ndarray  # float64 (S,), the sums of Σ_y p(y|x) log p(y|x)
 
 
-def empty(num_samples: int, num_classes: int, num_splits: int = 10) -> Splits:
+def empty(num_samples: int, num_classes: int, num_splits: int = NUM_SPLITS) -> Splits:
     """Before the first of `num_samples` samples.
 
     Raises:
