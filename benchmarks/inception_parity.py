@@ -3,7 +3,7 @@
     python -m benchmarks.inception_parity
 
 Needs requirements-bench.txt. The weights go the way that the published ones go: a state_dict,
-`began_jax.metrics.convert_inception`, an .npz. Prints the largest difference of the resized images
+`began_jax.metrics.convert`, an .npz. Prints the largest difference of the resized images
 and of each output, relative to the largest value, and the first values of PyTorch's output for the
 first 32×32 image, which tests/test_feature_networks.py holds.
 """
@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from began_jax.metrics import convert_inception, inception, networks
+from began_jax.metrics import convert, inception, networks
 
 _OUTPUTS = ("64", "192", "768", "2048", "logits_unbiased")
 _TOLERANCE = 1e-4
@@ -33,7 +33,7 @@ def main() -> int:
         state = {key: torch.from_numpy(array) for key, array in random_state().items()}
         state["fc.bias"] = torch.zeros(len(state["fc.weight"]))  # is not read
         torch.save(state, pth)
-        convert_inception.convert(pth, npz)
+        convert.convert("inception", pth, npz)
         network = networks.load("inception", npz)
         theirs = FeatureExtractorInceptionV3("random", list(_OUTPUTS), str(pth))
     forward = jax.jit(lambda images: inception.forward(network.params, (images - 128) / 128))

@@ -14,7 +14,7 @@ from PIL import Image
 from began_jax import errors
 from began_jax.data import synthetic_faces
 from began_jax.metrics import (
-    convert_inception,
+    convert,
     efficientnet_lite0,
     inception,
     networks,
@@ -176,7 +176,7 @@ def inception_file(tmp_path_factory):
     source.write_bytes(b"read by nobody")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "torch", fake_torch(inception_parity.random_state()))
-        sha256 = convert_inception.convert(source, target)
+        sha256 = convert.convert("inception", source, target)
     assert sha256 == hashlib.sha256(b"read by nobody").hexdigest()
     yield target
     target.unlink()  # 87 MB
@@ -266,8 +266,8 @@ def refused(name, path):
 
 
 SOURCES = {
-    "efficientnet_lite0": "TensorFlow's release",
-    "inception": "convert_inception IN.pth OUT.npz",
+    "efficientnet_lite0": "convert efficientnet_lite0 IN.pth OUT.npz",
+    "inception": "convert inception IN.pth OUT.npz",
 }
 
 
@@ -328,7 +328,7 @@ def convert_refused(tmp_path, state, target="out.npz"):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "torch", fake_torch(state) if state is not None else None)
         with pytest.raises(errors.UserError) as caught:
-            convert_inception.convert(source, tmp_path / target)
+            convert.convert("inception", source, tmp_path / target)
     assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["in.pth"]
     return str(caught.value)
@@ -343,3 +343,42 @@ def test_the_converter_refuses_in_one_line_and_leaves_nothing(tmp_path):
     assert "no state_dict" in convert_refused(tmp_path, [1, 2])
     assert "not (1008, 2048)" in convert_refused(tmp_path, other)
     assert "No such file" in convert_refused(tmp_path, zeros, target="absent/out.npz")
+
+
+def test_batch_norm_is_folded_into_the_convolutions(tmp_path, monkeypatch):
+    arrays = lite0_arrays()
+    rng = np.random.default_rng(1)
+    names = {"stem": ("_conv_stem", "_bn0"), "head": ("_conv_head", "_bn1")}
+    for i in range(16):
+        parts = {"expand": "_bn0", "depthwise": "_bn1", "project": "_bn2"}
+        names.update(
+            {
+                f"block{i:02}/{part}": (f"_blocks.{i}._{part}_conv", f"_blocks.{i}.{norm}")
+                for part, norm in parts.items()
+            }
+        )
+    state = {"_fc.weight": arrays["fc/kernel"].T, "_fc.bias": arrays["fc/bias"]}
+    for name, (convolution, norm) in names.items():
+        if f"{name}/kernel" not in arrays:
+            continue
+        kernel, bias = arrays[f"{name}/kernel"], arrays[f"{name}/bias"]
+        gain, mean, variance = rng.uniform(0.5, 2, (3, len(bias)))
+        # gain · (conv(x) − mean) / √(variance + ε) + offset is the convolution of the .npz.
+        scale = gain / np.sqrt(variance + 1e-3)
+        state[f"{convolution}.weight"] = (kernel / scale).transpose(3, 2, 0, 1)
+        values = (gain, bias + mean * scale, mean, variance)
+        for part, value in zip(
+            ("weight", "bias", "running_mean", "running_var"), values, strict=True
+        ):
+            state[f"{norm}.{part}"] = value
+    source, target = tmp_path / "in.pth", tmp_path / "out.npz"
+    source.write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "torch", fake_torch(state))
+    convert.convert("efficientnet_lite0", source, target)
+    with np.load(target) as found:
+        assert set(found) == set(arrays)
+        for key, array in arrays.items():
+            np.testing.assert_allclose(found[key], array, rtol=1e-5, atol=1e-6, err_msg=key)
+    del state["_blocks.7._bn1.running_var"]
+    with pytest.raises(errors.UserError, match=r"'_blocks\.7\._bn1\.running_var' is missing"):
+        convert.convert("efficientnet_lite0", source, target)

