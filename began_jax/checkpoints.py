@@ -54,10 +54,10 @@ class Checkpoints:
     def __init__(self, directory: Path, *, to_keep: int | None = None, keep_every_steps: int = 0):
         """Keeps the newest `to_keep` and, if not 0, every multiple of `keep_every_steps`.
 
-        And the one that `save` is told of. Without `to_keep` the directory is only read.
+        And those that `save` is told of. Without `to_keep` the directory is only read.
         """
         self._read_only = read_only = to_keep is None
-        self._good_step = 0
+        self._good_steps: Sequence[int] = ()
         policies: list[Any] = [checkpoint_managers.LatestN(to_keep), _Newest(self)]
         if keep_every_steps:
             policies.append(checkpoint_managers.EveryNSteps(keep_every_steps))
@@ -91,10 +91,10 @@ class Checkpoints:
         """The steps saved, ascending."""
         return sorted(self._manager.all_steps())
 
-    def save(self, step: int, state: TrainState, good_step: int = 0) -> None:
+    def save(self, step: int, state: TrainState, good_steps: Sequence[int] = ()) -> None:
         """Starts saving the state and its fingerprint; returns when the state is copied.
 
-        Keeps, besides those that `__init__` names, the newest checkpoint up to `good_step`.
+        Keeps, besides those that `__init__` names, the newest checkpoint up to each good step.
 
         A step that is there already is left alone: the state is a function of the step, and
         `restore` has put away what cannot be read.
@@ -102,7 +102,7 @@ class Checkpoints:
         Raises:
           CheckpointError: this save or the one before failed.
         """
-        self._good_step = good_step
+        self._good_steps = good_steps
         if step in self.steps():
             return
         if processes.are_several():  # else Orbax takes arrays of one device for a mistake
@@ -192,7 +192,7 @@ class Checkpoints:
 
 
 class _Newest:
-    """Orbax's policy: keeps the newest of the checkpoints up to the last good step."""
+    """Orbax's policy: keeps the newest of the checkpoints up to each good step."""
 
     def __init__(self, checkpoints: Checkpoints):
         self._checkpoints = checkpoints
@@ -200,9 +200,12 @@ class _Newest:
     def should_preserve(self, infos: Sequence[Any], *, context: Any) -> list[bool]:
         """Which of the checkpoints are kept."""
         del context
-        good_step = self._checkpoints._good_step
-        kept = max((info.step for info in infos if info.step <= good_step), default=None)
-        return [info.step == kept for info in infos]
+        steps = [info.step for info in infos]
+        kept = {
+            max((step for step in steps if step <= good), default=None)
+            for good in self._checkpoints._good_steps
+        }
+        return [step in kept for step in steps]
 
 
 def _reason(error: Exception) -> str:

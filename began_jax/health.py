@@ -16,6 +16,7 @@ Record = Mapping[str, float]
 _LOWEST_SPREAD = 0.1  # of the data's; all samples are nearly the same
 _LOST_SPREAD = 0.5  # of the highest so far
 _AS_VARIED = 0.75  # of the highest
+_BOUNDS = (0.0, 1.0)  # of k
 _BALANCE = 0.5  # of γ, but
 _LEAST_BALANCE = 0.1
 _OUTSIDE = 0.5  # of the sampled values
@@ -51,7 +52,7 @@ ALARMS = {
 class Unwell(errors.UserError):
     """An alarm that `health.policy` acts on.
 
-    `good_step`: the last step known to be good; None: the newest checkpoint is.
+    `good_step`: the last step that shows none of it; None: the newest checkpoint's.
     """
 
     def __init__(self, step: int, alarms: Mapping[str, str], good_step: int | None = None):
@@ -85,13 +86,23 @@ def acted_on(alarms: Mapping[str, str]) -> dict[str, str]:
     return {name: text for name, text in alarms.items() if ALARMS[name].acted_on}
 
 
-def last_varied_step(config: Config, records: Sequence[Record]) -> int:
-    """The last step whose samples were about as varied as they ever were; 0 if none was."""
+def last_good_steps(config: Config, records: Sequence[Record]) -> dict[str, int]:
+    """By alarm that grows slowly, the last step that shows nothing of it; 0 if none does.
+
+    That is, whose samples were about as varied as they ever were; in which k was free; whose losses
+    were in balance.
+    """
     spreads = _spreads(config, records)
-    highest = max(spreads.values(), default=0.0)
-    if highest < _LOWEST_SPREAD:
-        return 0
-    return int(max(step for step, spread in spreads.items() if spread >= _AS_VARIED * highest))
+    lowest = max(_LOWEST_SPREAD, _AS_VARIED * max(spreads.values(), default=0.0))
+    is_good: dict[str, Callable[[Record], bool]] = {
+        "collapse": lambda record: spreads.get(record["step"], 0.0) >= lowest,
+        "k_at_bound": lambda record: not any(_is_at(bound, [record]) for bound in _BOUNDS),
+        "off_balance": lambda record: _is_balanced(config, _ratio([record])),
+    }
+    return {
+        name: int(next((record["step"] for record in reversed(records) if good(record)), 0))
+        for name, good in is_good.items()
+    }
 
 
 def _collapse(config: Config, records: Sequence[Record], since: int) -> str | None:
@@ -116,23 +127,38 @@ def _spreads(config: Config, records: Sequence[Record]) -> dict[float, float]:
 
 def _k_at_bound(config: Config, records: Sequence[Record], since: int) -> str | None:
     window = _window(config, records, since)
-    for bound in (0.0, 1.0):
-        if window and all(record["k_min"] == record["k_max"] == bound for record in window):
+    for bound in _BOUNDS:
+        if window and _is_at(bound, window):
             return f"k has been {bound:.0f} for {config.health.window_steps} steps"
     return None
+
+
+def _is_at(bound: float, records: Sequence[Record]) -> bool:
+    """Whether k was exactly at the bound in every step."""
+    return all(record["k_min"] == record["k_max"] == bound for record in records)
 
 
 def _off_balance(config: Config, records: Sequence[Record], since: int) -> str | None:
     window = _window(config, records, since)
     if not window:
         return None
-    ratio = _mean(window, "loss_fake") / max(_mean(window, "loss_real"), 1e-12)
-    gamma = config.began.gamma
-    if abs(ratio - gamma) <= max(_BALANCE * gamma, _LEAST_BALANCE):
+    ratio = _ratio(window)
+    if _is_balanced(config, ratio):
         return None
     return (
-        f"L(G(z)) / L(x) was {ratio:.3f} over {config.health.window_steps} steps, gamma is {gamma}"
+        f"L(G(z)) / L(x) was {ratio:.3f} over {config.health.window_steps} steps, gamma is "
+        f"{config.began.gamma}"
     )
+
+
+def _ratio(records: Sequence[Record]) -> float:
+    """L(G(z)) / L(x)."""
+    return _mean(records, "loss_fake") / max(_mean(records, "loss_real"), 1e-12)
+
+
+def _is_balanced(config: Config, ratio: float) -> bool:
+    gamma = config.began.gamma
+    return abs(ratio - gamma) <= max(_BALANCE * gamma, _LEAST_BALANCE)
 
 
 def _stalled(config: Config, records: Sequence[Record], since: int) -> str | None:

@@ -47,7 +47,7 @@ class Recorder:
         data_spread: float,
         past: Sequence[dict[str, Any]],
         since: int,
-        save: Callable[[int, TrainState, int], None],
+        save: Callable[[int, TrainState, Sequence[int]], None],
     ):
         """What all records of a run share.
 
@@ -56,7 +56,7 @@ class Recorder:
           data_spread: `identity.spread` of the data.
           past: the run's records so far.
           since: see `health.alarms`.
-          save: called with a step, its state and the last step whose samples varied.
+          save: called with a step, its state and the values of `health.last_good_steps`.
         """
         self._telemetry = telemetry
         self._config = config
@@ -127,17 +127,16 @@ class Recorder:
             self._telemetry.write_grids(record.step, samples, self._real, reconstructions)
         acted_on = health.acted_on(alarms)
         if acted_on and self._config.health.policy != "warn":
-            good = None
-            if "collapse" in acted_on:
-                good = health.last_varied_step(self._config, self._records)
-            raise Unwell(record.step, acted_on, good)
+            good = health.last_good_steps(self._config, self._records)
+            raise Unwell(record.step, acted_on, min(good[name] for name in acted_on))
         if record.state is not None:
             self._save_if_well(record.step, record.state)
 
     def _save_if_well(self, step: int, state: TrainState) -> None:
         if not self._finite(state):
             self._end(step, f"a parameter is not finite after step {step}")
-        self._save(step, state, health.last_varied_step(self._config, self._records))
+        good = health.last_good_steps(self._config, self._records)
+        self._save(step, state, [*good.values()])
 
     def _end(self, step: int, not_finite: str) -> NoReturn:
         alarms = {"not_finite": not_finite}

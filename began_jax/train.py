@@ -168,7 +168,7 @@ def _record_rollback(run: _Run, unwell: Unwell) -> None:
     run.saved.wait()  # a newer one may be on its way
     steps = run.saved.steps()
     good = [step for step in steps if unwell.good_step is None or step <= unwell.good_step]
-    # Where the samples varied before all that is left, the oldest of these is nearest to it.
+    # Where the last good step was before all that is left, the oldest of these is nearest to it.
     step = max(good, default=0 if unwell.good_step == 0 else min(steps, default=0))
     rollbacks.add(run.workdir, step, unwell)
     print(f"{unwell}; rollback {len(past) + 1}: to step {step}", file=sys.stderr)

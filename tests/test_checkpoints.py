@@ -106,7 +106,7 @@ def test_the_newest_up_to_the_last_good_step_is_kept(tmp_path):
     state, _ = setup()
     with Checkpoints(tmp_path, to_keep=2) as saved:
         for step, good_step in [(1, 1), (3, 3), (5, 4), (7, 4), (9, 4), (11, 10), (13, 10)]:
-            saved.save(step, state.replace(step=jnp.int32(step)), good_step)
+            saved.save(step, state.replace(step=jnp.int32(step)), [good_step])
     with Checkpoints(tmp_path) as saved:
         assert saved.steps() == [9, 11, 13]
 

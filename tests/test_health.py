@@ -124,13 +124,19 @@ def test_a_rollback_early_in_the_grace_does_not_end_it():
 
 
 @pytest.mark.parametrize(
-    ("spread", "expected"),
+    ("columns", "name", "expected"),
     [
-        (lambda step: 0.7 if step <= 200 else 0.1, 200),
-        (lambda step: 0.75 - 0.001 * (step - 50), 230),  # 0.57 is above three quarters of 0.75
-        (0.05, 0),  # never varied: from the start
+        ({"sample_spread": lambda step: 0.7 if step <= 200 else 0.1}, "collapse", 200),
+        # 0.57 is above three quarters of 0.75.
+        ({"sample_spread": lambda step: 0.75 - 0.001 * (step - 50)}, "collapse", 230),
+        ({"sample_spread": 0.05}, "collapse", 0),  # never varied: from the start
+        ({"k": lambda step: 0.1 if step <= 150 else 0.0}, "k_at_bound", 150),
+        ({"k": lambda step: 0.1 if step <= 150 else 1.0}, "k_at_bound", 150),
+        ({"k": 0.0, "k_max": lambda step: 0.1 if step == 60 else 0.0}, "k_at_bound", 60),
+        ({"loss_fake": lambda step: 0.03 if step <= 170 else 0.06}, "off_balance", 170),
+        ({"loss_fake": lambda step: 0.06 if step <= 170 else 0.01}, "off_balance", 0),
     ],
 )
-def test_the_last_varied_step_is_where_a_collapse_began(spread, expected):
-    found = health.last_varied_step(CONFIG, history(sample_spread=spread))
-    assert found == expected
+def test_the_last_good_step_is_where_an_alarm_s_trouble_began(columns, name, expected):
+    well = dict.fromkeys(("collapse", "k_at_bound", "off_balance"), 300)
+    assert health.last_good_steps(CONFIG, history(**columns)) == {**well, name: expected}

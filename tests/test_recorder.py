@@ -155,7 +155,9 @@ def test_a_state_that_is_not_finite_is_recorded_and_not_saved():
 
 def test_an_alarm_is_told_or_ends_the_run_and_then_nothing_is_saved():
     saved = []
-    past = [{"step": 1, "k": 0.5, "learning_rate": 1e-4, "sample_spread": 0.9}]
+    losses = {"loss_real": 1.0, "loss_fake": 0.5}  # gamma is 0.5
+    k = {"k": 0.5, "k_min": 0.5, "k_max": 0.5}
+    past = [{"step": 1, **k, **losses, "learning_rate": 1e-4, "sample_spread": 0.9}]
     for policy in ("warn", "stop"):
         telemetry, recorder = make(
             save=lambda *call: saved.append(call),
@@ -176,8 +178,9 @@ def test_an_alarm_is_told_or_ends_the_run_and_then_nothing_is_saved():
             2: [],
             4: ["collapse"],
         }
-    # With each save the last step whose samples varied.
-    assert saved == [(2, State(2.0), 2), (4, State(4.0), 2), (2, State(2.0), 2)]
+    # With each save the last steps that show nothing of a collapse, of k at a bound, off balance.
+    first = (2, State(2.0), [2, 1, 2])
+    assert saved == [first, (4, State(4.0), [2, 1, 4]), first]
 
 
 def test_after_a_rollback_a_run_has_time_to_recover():
