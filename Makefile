@@ -35,7 +35,7 @@ clean:
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	touch $@
 
-.venv/dev: requirements-dev.txt .venv/runtime
+.venv/dev: requirements-dev.txt requirements-launch.txt .venv/runtime
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	touch $@
 

@@ -1,6 +1,7 @@
 """docs/troubleshooting.md lists every alarm and every message, and nothing that is not there."""
 
 import ast
+import itertools
 import re
 
 from began_jax import health
@@ -24,7 +25,8 @@ def text(node):
 def messages():
     """Of errors for users, wherever one is made or a `message` for one is."""
     found = set()
-    for path in [ROOT / "main.py", *(ROOT / "began_jax").rglob("*.py")]:
+    sources = [(ROOT / "began_jax").rglob("*.py"), (ROOT / "launch").glob("*.py")]
+    for path in [ROOT / "main.py", *itertools.chain(*sources)]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and node.args and is_error(node.func):
                 found.add(text(node.args[0]))

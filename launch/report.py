@@ -1,0 +1,182 @@
+"""Compares runs: one self-contained page and a CSV of any number of run folders.
+
+python launch/report.py runs/gamma [more folders ...] --out=report
+"""
+
+import argparse
+import base64
+import io
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple, NoReturn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Python itself adds launch/ alone
+
+from PIL import Image
+
+from began_jax import errors, files
+from launch import run_folders, tables
+from launch.run_folders import RunFolder
+from launch.tables import Group
+
+_WIDEST_GRID = 1024  # pixels
+
+
+class Picture(NamedTuple):
+    """An image within the page."""
+
+    uri: str
+    caption: str
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Does what the command line asks for; returns the exit status."""
+    try:
+        options = _parse(arguments)
+        runs, problems = run_folders.find([Path(path) for path in options.paths])
+        page, table, told = make(runs, problems)
+        out = Path(options.out)
+        out.mkdir(parents=True, exist_ok=True)
+        files.write_text(out / "report.html", page)
+        files.write_text(out / "runs.csv", table)
+    except errors.UserError as error:
+        print(error, file=sys.stderr)
+        return error.exit_status
+    except OSError as error:  # a folder that may not be read or written
+        print(errors.one_line(error), file=sys.stderr)
+        return errors.UserError.exit_status
+    for name, reason in told:
+        print(f"{name}: {reason}", file=sys.stderr)
+    print(f"{out / 'report.html'} and runs.csv: {_counted(len(runs), 'run')}")
+    return 0
+
+
+def make(
+    runs: Sequence[RunFolder], problems: Sequence[tuple[str, str]]
+) -> tuple[str, str, list[tuple[str, str]]]:
+    """The page, the CSV, and (name, reason) of all that cannot be read.
+
+    Raises:
+      UserError: matplotlib or jinja2 is not installed.
+    """
+    jinja2, charts = _libraries()
+    runs = tables.sorted_runs(runs)
+    groups = tables.groups(runs)
+    unreadable = list(problems)
+    grids = [picture for run in runs if (picture := _grid(run, unreadable))]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    page = environment.get_template("report.html.jinja").render(
+        title="BEGAN runs",
+        summary=f"{_counted(len(runs), 'run')} in {_counted(len(groups), 'group')}.",
+        origins=_origins(runs),
+        problems=unreadable,
+        runs=runs,
+        group_table=tables.group_table(groups),
+        run_table=tables.run_table(runs),
+        common=[(name, tables.text(value)) for name, value in tables.common(runs).items()],
+        curve_legend=_legend([f"{_label(g)} (n = {len(g.runs)})" for g in groups], charts),
+        curves=_pictures({name: charts.curves(groups, name) for name in charts.CURVES}),
+        sweeps=[_sweep(groups, field, charts) for field in charts.swept(groups)],
+        grids=grids,
+    )
+    return page, tables.to_csv(runs), unreadable
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line instead of the usage and a line."""
+        raise errors.UserError(f"{message}; see --help")
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = _Parser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "paths", metavar="DIR", nargs="+", help="run folders, or folders above them"
+    )
+    parser.add_argument("--out", metavar="DIR", required=True, help="gets report.html and runs.csv")
+    return parser.parse_args(arguments)
+
+
+def _libraries() -> tuple[Any, ModuleType]:
+    try:
+        import jinja2
+
+        from launch import charts
+    except ImportError as error:
+        raise errors.UserError(
+            f"launch/report.py needs {error.name}: pip install -r requirements-launch.txt"
+        ) from None
+    return jinja2, charts
+
+
+def _counted(num: int, what: str) -> str:
+    return f"{num} {what}{'' if num == 1 else 's'}"
+
+
+def _label(group: Group) -> str:
+    return group.label or "all runs"
+
+
+def _origins(runs: Sequence[RunFolder]) -> list[tuple[Any, Any, int]]:
+    """Each device and commit that runs were computed with, and how many."""
+    found = Counter((run.origin.get("devices"), run.origin.get("commit")) for run in runs)
+    return [(devices, commit, num) for (devices, commit), num in found.items()]
+
+
+def _legend(labels: Sequence[str], charts: ModuleType) -> list[tuple[str, str]]:
+    return list(zip(charts.colours(len(labels)), labels, strict=True))
+
+
+def _pictures(pngs: dict[str, bytes | None]) -> list[Picture]:
+    return [Picture(_uri(png), caption) for caption, png in pngs.items() if png is not None]
+
+
+def _sweep(groups: Sequence[Group], field: str, charts: ModuleType) -> dict[str, Any]:
+    names = tables.metric_names([run for group in groups for run in group.runs])
+    pngs = {
+        f"{name} ({kind})": charts.against(groups, field, name, kind)
+        for kind, of in charts.swept_metrics(names).items()
+        for name in of
+    }
+    return {
+        "field": field,
+        "pictures": _pictures(pngs),
+        "legend": _legend([line.label for line in charts.lines(groups, field)], charts),
+    }
+
+
+def _grid(run: RunFolder, problems: list[tuple[str, str]]) -> Picture | None:
+    if run.grid is None:
+        return None
+    try:
+        png = run.grid.read_bytes()
+        with Image.open(io.BytesIO(png)) as image:
+            image.load()
+            if image.width > _WIDEST_GRID:
+                image.thumbnail((_WIDEST_GRID, image.height))
+                smaller = io.BytesIO()
+                image.save(smaller, format="PNG")
+                png = smaller.getvalue()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        problems.append((run.name, f"samples/{run.grid.name}: cannot be read"))
+        return None
+    return Picture(_uri(png), f"{run.name}, {int(run.grid.stem):,} images seen")
+
+
+def _uri(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
