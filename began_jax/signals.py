@@ -2,9 +2,8 @@
 
 import contextlib
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any
 
 from began_jax import errors, processes
 
@@ -23,37 +22,28 @@ Stop = Callable[[], int | None]
 
 @contextlib.contextmanager
 def collect() -> Iterator[Stop]:
-    """Within the block SIGTERM and SIGINT are only noted; what is yielded gives the one that came.
+    """Within the block SIGTERM and SIGINT are only noted; what is yielded gives the first of them.
 
-    The second of a kind acts as before, so that an impatient Ctrl-C still ends the process. Of
-    several processes all are told of one that came to any, between the same two calls: call it as
+    A second SIGINT acts as before, so that an impatient Ctrl-C still ends the process. A second
+    SIGTERM does nothing: schedulers send it more than once, while the run saves. Of several
+    processes all are told of a signal that came to any, between the same two calls: call it as
     often in each.
     """
-    if processes.are_several():
-        with _handling({signal.SIGINT: _as_sigterm}):
-            yield processes.asked_to_stop
-        return
     received: list[int] = []
-    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    several = processes.are_several()
+    before = signal.getsignal(signal.SIGINT)
 
     def note(number: int, frame: FrameType | None) -> None:
         received.append(number)
-        signal.signal(number, previous[signal.Signals(number)])
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, before)
+            if several:  # JAX, which tells the others, listens to SIGTERM alone, however often
+                signal.raise_signal(signal.SIGTERM)
 
-    with _handling(dict.fromkeys(previous, note)):
-        yield lambda: received[0] if received else None
-
-
-@contextlib.contextmanager
-def _handling(handlers: Mapping[signal.Signals, Any]) -> Iterator[None]:
-    previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    numbers = (signal.SIGINT,) if several else (signal.SIGINT, signal.SIGTERM)
+    previous = {number: signal.signal(number, note) for number in numbers}
     try:
-        yield
+        yield processes.asked_to_stop if several else lambda: received[0] if received else None
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def _as_sigterm(number: int, frame: FrameType | None) -> None:
-    """JAX, which tells the other processes, listens to SIGTERM alone."""
-    signal.raise_signal(signal.SIGTERM)
