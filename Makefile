@@ -3,7 +3,7 @@
 PYTHON ?= $(shell for p in python3.13 python3.12 python3; do $$p -c "import ensurepip, venv" 2>&- && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test bench soak lint types check clean
+.PHONY: demo test test-slurm bench soak lint types check clean
 
 demo: .venv/runtime ## trains on the embedded faces for a few minutes on a CPU
 	$(BIN)/python main.py --config=configs/demo.py --workdir=runs/demo
@@ -11,6 +11,11 @@ demo: .venv/runtime ## trains on the embedded faces for a few minutes on a CPU
 
 test: .venv/dev ## the whole suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-slurm: .venv/dev ## the launchers on a real SLURM on this machine, as root; ten minutes
+	tests/slurm/cluster.sh start /tmp/began-slurm
+	SLURM_CONF=/tmp/began-slurm/slurm.conf $(BIN)/python -m pytest -s tests/slurm; \
+	    status=$$?; tests/slurm/cluster.sh stop /tmp/began-slurm; exit $$status
 
 bench: .venv/bench ## beside PyTorch, on this machine: BENCH="--resolutions 32 64 128 --z independent"
 	$(BIN)/python -m benchmarks.bench $(BENCH)

@@ -29,6 +29,12 @@ T = TypeVar("T")
 _CALLS = itertools.count()  # by which JAX tells "the same call"
 
 
+class Lost(errors.UserError):
+    """Another process of the run ended or did not come: started again, all go on."""
+
+    exit_status = 75  # the system's EX_TEMPFAIL, by which a launcher tells it from what is refused
+
+
 def start(
     coordinator: str | None, num_processes: int | None, process_id: int | None, *, detect: bool
 ) -> None:
@@ -60,7 +66,7 @@ def start(
         where = f"--coordinator={coordinator}" if coordinator else "the coordinator"
         message = f"{where}: not all processes of the run came within {_PATIENCE_SECONDS} s"
         print(message, file=sys.stderr, flush=True)
-        os._exit(errors.UserError.exit_status)
+        os._exit(Lost.exit_status)
 
     timer = threading.Timer(_PATIENCE_SECONDS, give_up)
     timer.daemon = True
@@ -146,7 +152,7 @@ def telling_of_lost_ones() -> Iterator[None]:
     """Makes a line of what a computation raises when another process ended.
 
     Raises:
-      UserError: that line.
+      Lost: that line.
     """
     try:
         yield
@@ -154,7 +160,7 @@ def telling_of_lost_ones() -> Iterator[None]:
         signs = ("Gloo", "NCCL", "oordination", "UNAVAILABLE", "DEADLINE_EXCEEDED")
         if not are_several() or not any(sign in str(error) for sign in signs):
             raise
-        raise errors.UserError(
+        raise Lost(
             f"process {jax.process_index()} of {jax.process_count()}: another one ended; started "
             f"again, all go on from the newest checkpoint ({errors.one_line(error)[:200]})"
         ) from error

@@ -7,7 +7,7 @@ import re
 from began_jax import health
 from tests.conftest import ROOT
 
-ERRORS = {"UserError", "ConfigError", "CheckpointError"}
+ERRORS = {"UserError", "ConfigError", "CheckpointError", "Lost"}
 DOCUMENT = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 
 
