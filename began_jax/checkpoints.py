@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import shutil
 import sys
 import uuid
 from collections.abc import Callable, Sequence
@@ -187,7 +188,8 @@ class Checkpoints:
             return
         directory = Path(self._manager.directory)
         (directory.parent / folder).mkdir(exist_ok=True)
-        os.rename(directory / str(step), directory.parent / folder / f"{step}-{uuid.uuid4().hex}")
+        apart = directory.parent / folder / f"{step}-{uuid.uuid4().hex}"
+        shutil.move(directory / str(step), apart)  # `checkpoints` may be a link to another disk
         self._manager.reload()
 
 

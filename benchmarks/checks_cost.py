@@ -2,10 +2,10 @@
 
     python -m benchmarks.checks_cost --rounds=10 --out=benchmarks/checks_cost.json
 
-Without: no alarm is looked for, no step and no parameter is asked whether it is finite, no
-checkpoint gets a digest. A turn is one run of --steps steps in this process, timed from its first
-record to its last, three saves included; ratios are taken pair by pair. Then each check on its own,
-at the width of the demo and of the paper's largest model.
+Without: no alarm is looked for, no samples are made for it, no step and no parameter is asked
+whether it is finite, no checkpoint gets a digest. A turn is one run of --steps steps in this
+process, timed from its first record to its last, three saves included; ratios are taken pair by
+pair. Then each check on its own, at the width of the demo and of the paper's largest model.
 """
 
 import argparse
@@ -21,10 +21,23 @@ from typing import Any
 from unittest import mock
 
 import jax
+from jax import Array
 from jax import numpy as jnp
 
-from began_jax import checkpoints, files, health, recorder, restoring, runtime, train, train_state
+from began_jax import (
+    checkpoints,
+    files,
+    generate,
+    health,
+    recorder,
+    restoring,
+    runtime,
+    train,
+    train_state,
+)
 from began_jax import config as config_lib
+from began_jax.config import Config
+from began_jax.train_state import TrainState
 from benchmarks import bench
 from configs import celeba128, demo
 
@@ -81,11 +94,19 @@ def _checks(wanted: bool) -> Iterator[None]:
             for owner, name, without in (
                 (health, "alarms", lambda *_: {}),
                 (recorder, "_first_not_finite", lambda *_: None),
-                (train, "is_finite", lambda _: jnp.bool(True)),
+                (health, "last_good_steps", lambda *_: {}),
+                (generate, "fixed_samples", _no_samples),
+                (recorder, "is_finite", lambda _: jnp.bool(True)),
                 (checkpoints, "fingerprint", lambda _: ""),
             ):
                 patches.enter_context(mock.patch.object(owner, name, without))
         yield
+
+
+def _no_samples(config: Config, state: TrainState) -> tuple[Array, Array, Array]:
+    side = config.model.resolution
+    empty = jnp.zeros((config.train.num_samples, side, side, config.model.channels))
+    return empty, jnp.float32(0.1), jnp.float32(0.0)
 
 
 @contextlib.contextmanager
@@ -100,7 +121,7 @@ def _single(values: dict[str, Any]) -> dict[str, float]:
     state = train_state.init(config)
     finite = jax.jit(train_state.is_finite)
     record = {
-        **dict.fromkeys(("sample_spread", "k", "loss_real", "m_global"), 0.5),
+        **dict.fromkeys(("sample_spread", "k", "k_min", "k_max", "loss_real", "m_global"), 0.5),
         "loss_fake": 0.25,
         "learning_rate": 1e-4,
         "sample_outside": 0.0,
@@ -109,6 +130,9 @@ def _single(values: dict[str, Any]) -> dict[str, float]:
     return {
         "ms, alarms after 4,000 records, once a record": _ms(
             lambda: health.alarms(config, records)
+        ),
+        "ms, last good steps after 4,000 records, once a save": _ms(
+            lambda: health.last_good_steps(config, records)
         ),
         "ms, finite, once a save": _ms(lambda: finite(state).block_until_ready()),
         "ms, digest, once a save": _ms(lambda: checkpoints.fingerprint(state)),

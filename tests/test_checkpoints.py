@@ -1,3 +1,5 @@
+import errno
+import os
 import shutil
 
 import jax
@@ -194,6 +196,23 @@ def test_a_run_goes_on_saving_past_a_damaged_checkpoint(tmp_path):
         assert int(saved.restore(target).step) == 4
     put_away = sorted(path.name[:2] for path in (tmp_path / "damaged-checkpoints").iterdir())
     assert put_away == ["4-", "9-"]
+
+
+def test_a_damaged_checkpoint_is_put_away_from_another_disk_too(tmp_path, monkeypatch):
+    state, target = setup()
+    save(tmp_path / "checkpoints", state, [1, 4])
+    damage(tmp_path / "checkpoints" / "4")
+
+    def rename(*_):
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    with Checkpoints(tmp_path / "checkpoints", to_keep=9) as saved:
+        monkeypatch.setattr(os, "rename", rename)
+        assert int(saved.restore(target).step) == 1
+        monkeypatch.undo()
+        assert saved.steps() == [1]
+    (apart,) = (tmp_path / "damaged-checkpoints").iterdir()
+    assert (apart / "state").is_dir()
 
 
 def test_a_step_that_orbax_does_not_take_is_an_error(tmp_path):
