@@ -36,7 +36,7 @@ _NUM = flags.DEFINE_integer(
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Of the latents.", lower_bound=0, upper_bound=2**32 - 1)
 flags.DEFINE_string(
-    "images", None, "A folder, zip, .npy, or files with commas; default: the run's data."
+    "images", None, "A folder, zip, .npy, .npz, or files with commas; default: the run's data."
 )
 _AVERAGE = flags.DEFINE_bool("average", True, "G's moving average; --noaverage: G itself.")
 flags.DEFINE_enum(
@@ -82,6 +82,9 @@ def main(argv: list[str]) -> int:
         return _failed(error, error.exit_status)
     except OSError as error:  # a full or vanished disk, a folder that may not be written
         return _failed(error, errors.UserError.exit_status)
+    except KeyboardInterrupt:  # training answers the signal itself
+        print("interrupted", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -98,7 +101,7 @@ def _failed(error: Exception, exit_status: int) -> int:
 
 def _train() -> None:
     config = _config()
-    workdir = Path(_WORKDIR.value or Path("runs") / config.name)
+    workdir = _path(_WORKDIR.value) or Path("runs") / config.name
     from began_jax import processes, runtime  # here and below, as JAX takes a second to import
 
     runtime.configure()
@@ -161,7 +164,7 @@ def _from_checkpoint() -> None:
     from began_jax import checkpoints, pictures, restoring, runtime
 
     runtime.configure()
-    workdir, mode = Path(_WORKDIR.value), _MODE.value
+    workdir, mode = Path(_WORKDIR.value).expanduser(), _MODE.value
     if mode == "fingerprint":
         _, state = restoring.restore(workdir, _STEP.value)
         print(f"step {int(state.step)} sha256 {checkpoints.fingerprint(state)}")
@@ -178,13 +181,13 @@ def _from_checkpoint() -> None:
         values = {name: flags.FLAGS[name].value for name in _FLAGS[mode]}
         given = {name: value for name, value in values.items() if value is not None}
         if "out" in given:
-            given["out"] = Path(given["out"])
+            given["out"] = Path(given["out"]).expanduser()
         for written in make[mode](workdir, **given):
             print(written)
 
 
 def _evaluate(workdir: Path) -> None:
-    from began_jax import evaluate, reports, restoring
+    from began_jax import evaluate, files, reports, restoring
     from began_jax.metrics import networks
 
     if _EVERY_CHECKPOINT.value and _STEP.present:
@@ -192,11 +195,10 @@ def _evaluate(workdir: Path) -> None:
     defaults = restoring.load_config(workdir).eval
     of_config = _NETWORK.value in (None, defaults.network)
     weights = _WEIGHTS.value or (defaults.weights if of_config else "")
-    network = networks.load(_NETWORK.value or defaults.network, Path(weights) if weights else None)
+    network = networks.load(_NETWORK.value or defaults.network, _path(weights))
     num_seeds = _NUM_SEEDS.value or defaults.num_seeds
     if _SEED.value + num_seeds > 2**32:
         raise errors.UserError(f"--seed={_SEED.value}: {num_seeds} seeds from there end past 2^32")
-    made = []
     for written, report in evaluate.evaluate(
         workdir,
         step=_STEP.value,
@@ -208,15 +210,21 @@ def _evaluate(workdir: Path) -> None:
     ):
         print(written)
         print(reports.summary(report), flush=True)
-        made.append(report)
     if _EVERY_CHECKPOINT.value:
-        found, num = reports.write_correlations(workdir, made)
-        few = " (of so few, chance alone gives large ones)" if num < 10 else ""
-        told = [f"{name} {value:.2f}" for name, value in found.items() if reports.is_main(name)]
+        found = files.read_json(written.with_name("correlations.json"))
+        told = [
+            f"{name} {value:.2f} ({found['with_step'][name]:.2f})"
+            for name, value in found["with_m_global"].items()
+            if reports.is_main(name)
+        ]
         print(
-            f"rank correlation with M_global over {num} checkpoints{few}: "
-            f"{', '.join(told) or 'none; three with a recorded M_global are needed'}"
+            f"rank correlation with M_global (with the step) over {len(found['steps'])} "
+            f"checkpoints: {', '.join(told) or 'three with a recorded M_global are needed'}"
         )
+
+
+def _path(value: str | None) -> Path | None:
+    return Path(value).expanduser() if value else None
 
 
 def _is_for_users(record: stdlib_logging.LogRecord) -> bool:

@@ -2,6 +2,7 @@
 
 import itertools
 import statistics
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -93,7 +94,12 @@ def prepare(
     code = {"commit": telemetry.commit(), "uncommitted_changes": telemetry.uncommitted_changes()}
     indices = order.subset(len(images), num)
     reference, key = features.reference(network, images, indices)
-    of_data = _ms_ssim(images[indices[: 2 * _PAIRS]], seeds[0])
+    if len(indices) <= (size := len(reference.moments.mean)):
+        telemetry.say(
+            f"{len(indices)} images of {size} features each: a Fréchet distance of no more images "
+            "than features means little"
+        )
+    of_data = _ms_ssim(images[indices[: 2 * _PAIRS]], 0)
     factors = None
     if with_factors and config.data.source == "synthetic_faces":
         factors = _factors(config, images, num)
@@ -133,6 +139,7 @@ def report(comparison: Comparison, state: TrainState, records: Sequence[dict[str
             "precision_recall_k": _K,
             "precision_recall_of_each": _num_kept(c),
             "ms_ssim_pairs": _PAIRS,
+            "ms_ssim_of_the_first": 2 * _PAIRS,
             "reconstructed_images": min(_RECONSTRUCTED, len(c.indices)),
             "score_splits": inception_score.NUM_SPLITS,
             "coverage_of_each": None if c.factors is None else len(c.factors.of_data),
@@ -159,18 +166,22 @@ def evaluate(
     Raises:
       UserError: no such checkpoint, too few samples, data that is not the run's, or a reference
         that cannot be read.
+      OSError: the run's folder cannot be written.
     """
     if every_checkpoint:
         states = restoring.every_state(workdir)
     else:
         states = iter([restoring.restore(workdir, step)])
-    config, first = next(states)  # raises, if at all, before the long work
+    first = next(states)  # raises, if at all, before the long work
+    with tempfile.TemporaryFile(dir=workdir):  # so does this
+        pass
     records = restoring.records(workdir)
+    config, _ = first
     images = restoring.load_data(workdir, config)
     comparison = prepare(
         config, images, network, num=num, seeds=seeds, average=average, with_factors=True
     )
-    for state in itertools.chain([first], (state for _, state in states)):
+    for _, state in itertools.chain([first], states):
         found = report(comparison, state, records)
         yield reports.write(workdir, found), found
 
@@ -182,7 +193,8 @@ def in_training(config: Config, images: np.ndarray) -> Comparison:
       UserError: the feature network's file, or too few images.
     """
     weights = config.eval.weights
-    network = networks.load(config.eval.network, Path(weights) if weights else None)
+    path = Path(weights).expanduser() if weights else None
+    network = networks.load(config.eval.network, path)
     num = config.eval.samples_in_training
     return prepare(backends.for_one_pass(config), images, network, num=num, seeds=[0])
 
@@ -225,7 +237,7 @@ def _of_seed(
         for block in blocks:
             if sum(map(len, shown)) < 2 * _PAIRS:
                 shown.append(block)
-            if c.factors is not None:
+            if c.factors is not None and sum(map(len, factors)) < len(c.factors.of_data):
                 factors.append(coverage.read(c.factors.regressor, block))
             yield block
 

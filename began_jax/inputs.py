@@ -14,20 +14,26 @@ from began_jax.config import Config, ConfigError
 from began_jax.data import array, decoding, folder, order
 
 
-def of_run(workdir: Path, config: Config, num: int) -> np.ndarray:
+def of_run(workdir: Path, config: Config, num: int) -> tuple[list[str], np.ndarray]:
     """`num` of the run's images (all, where there are fewer), always the same ones.
 
     Returns:
-      uint8 (N, R, R, C).
+      Their names, and uint8 (N, R, R, C).
 
     Raises:
       ConfigError: they cannot be loaded, or are not what the run was trained on.
     """
     images = restoring.load_data(workdir, config)
-    return images[order.subset(len(images), num)]
+    indices = order.subset(len(images), num)
+    return [f"image {i} of the data" for i in indices], images[indices]
 
 
-def given(config: Config, value: str, num: int | None) -> np.ndarray:
+def paths(value: str) -> list[Path]:
+    """Those of --images, absolute."""
+    return [Path(name).expanduser().resolve() for name in value.split(",") if name]
+
+
+def given(config: Config, value: str, num: int | None) -> tuple[list[str], np.ndarray]:
     """The first `num` images (None: all) of a folder, a zip, an .npy or .npz, or of files.
 
     An image of the run's size is taken as it is, another one cropped and scaled as the run's data
@@ -37,7 +43,7 @@ def given(config: Config, value: str, num: int | None) -> np.ndarray:
       value: the path, or the files' paths with commas between.
 
     Returns:
-      uint8 (N, R, R, C).
+      Their names, and uint8 (N, R, R, C).
 
     Raises:
       UserError: one that cannot be read or used, or none.
@@ -45,30 +51,33 @@ def given(config: Config, value: str, num: int | None) -> np.ndarray:
     path = Path(value).expanduser()
     try:
         if path.is_dir() or path.suffix == ".zip":
-            images = list(_of_folder(config, value, num))
+            named = list(_of_folder(config, value, num))
         elif path.suffix in (".npy", ".npz"):
             source = dataclasses.replace(config.data, path=value, name="")
             m = config.model
             whole = array.read(source, resolution=m.resolution, channels=m.channels)
-            images = [_square(config, decoding.to_image(one)) for one in whole[:num]]
+            named = [
+                (f"image {i}", _square(config, decoding.to_image(one)))
+                for i, one in enumerate(whole[:num])
+            ]
         else:
-            names = [name for name in value.split(",") if name]
-            images = [_decoded(config, name, Path(name).expanduser()) for name in names[:num]]
+            names = [name for name in value.split(",") if name][:num]
+            named = [(name, _decoded(config, name, Path(name).expanduser())) for name in names]
     except ConfigError as error:  # of sources, which name the setting of a training run
         fields = rf"config\.data\.path = {re.escape(repr(value))}|config\.data\.name = ''"
         text = re.sub(fields, lambda _: f"--images={value}", str(error))
         raise errors.UserError(text) from error
     except ValueError as error:
         raise errors.UserError(f"--images={value}: {error}") from error
-    if not images:
+    if not named:
         raise errors.UserError(f"--images={value}: no image is named")
-    return np.stack(images)
+    return [name for name, _ in named], np.stack([image for _, image in named])
 
 
-def _of_folder(config: Config, value: str, num: int | None) -> Iterator[np.ndarray]:
+def _of_folder(config: Config, value: str, num: int | None) -> Iterator[tuple[str, np.ndarray]]:
     source = dataclasses.replace(config.data, path=value)
     for name, content in folder.contents(source, num):
-        yield _decoded(config, name, io.BytesIO(content))
+        yield name, _decoded(config, name, io.BytesIO(content))
 
 
 def _decoded(config: Config, name: str, file: Path | io.BytesIO) -> np.ndarray:

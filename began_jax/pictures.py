@@ -4,6 +4,7 @@ Each returns the files that it wrote. Below the run's folder a file's name tells
 shows and what was asked for otherwise than by default; made again, it is replaced.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,8 @@ def reconstruct(
     """D(x) beside x; of given images, or of 32 of the run's own."""
     config, state = restoring.restore(workdir, step)
     out = _png(out or _default_out(workdir, "reconstruct", state, _stem(images), num=num))
-    x = _images(workdir, config, images, num, _RECONSTRUCTIONS)
+    _keep_inputs(images, out)
+    _, x = _images(workdir, config, images, num, _RECONSTRUCTIONS)
     _save_pairs(out, x, pixels.to_uint8(generate.reconstructed(config, state, x)))
     return [out]
 
@@ -81,20 +83,21 @@ def invert(
     seed: int,
     average: bool,
 ) -> list[Path]:
-    """G(z) beside x, z found by Adam; z and the residuals in an .npz beside the picture.
+    """G(z) beside x, z found by Adam; z and the residuals in <picture>-latents.npz.
 
     Of given images, or of 16 of the run's own.
     """
     config, state = restoring.restore(workdir, step)
     asked = {"num": num, "seed": seed, "average": average}
     out = _png(out or _default_out(workdir, "invert", state, _stem(images), **asked))
-    x = _images(workdir, config, images, num, _INVERSIONS)
+    latents = out.with_name(f"{out.stem}-latents.npz")
+    _keep_inputs(images, out, latents)
+    names, x = _images(workdir, config, images, num, _INVERSIONS)
     found = inversion.invert(config, state, x, seed=seed, average=average)
     _save_pairs(out, x, found.images)
-    latents = out.with_suffix(".npz")
-    files.write_npz(latents, z=found.z, residuals=found.residuals)
-    for i, residual in enumerate(found.residuals):
-        print(f"image {i}: mean |x - G(z)| = {residual:.4f}")
+    files.write_npz(latents, z=found.z, residuals=found.residuals, names=np.array(names))
+    for name, residual in zip(names, found.residuals, strict=True):
+        print(f"{name}: mean |x - G(z)| = {residual:.4f}")
     return [out, latents]
 
 
@@ -129,8 +132,9 @@ def interpolate(
         z = generate.latents(config, seed, range(2 * num))
         a, b = z[0::2], z[1::2]  # row i is the same whatever their number
     else:
+        _keep_inputs(images, out)
         an_end = 2 if between == "images" else 1
-        x = _images(workdir, config, images, num and num * an_end, _ROWS * an_end)
+        _, x = _images(workdir, config, images, num and num * an_end, _ROWS * an_end)
         if len(x) < an_end:
             raise errors.UserError(f"--images={images}: two images or more are needed")
         even = x[: len(x) // 2 * 2]  # the last of an odd number has no partner
@@ -188,8 +192,8 @@ def timeline(
 
 def _images(
     workdir: Path, config: Config, given: str | None, num: int | None, num_of_run: int
-) -> np.ndarray:
-    """Given images, all or the first `num`; else `num` of the run's own."""
+) -> tuple[list[str], np.ndarray]:
+    """Given images, all or the first `num`, else `num` of the run's own; their names first."""
     if given is None:
         return inputs.of_run(workdir, config, num or num_of_run)
     return inputs.given(config, given, num)
@@ -206,12 +210,20 @@ def _name(*parts: str, average: bool = True, **numbers: int | None) -> str:
 
 
 def _stem(images: str | None) -> str:
-    """What tells pictures of given images from others: their path's name, the first one's."""
-    if images is None:
+    """What tells pictures of given images from others: a name and a hash of all paths."""
+    paths = inputs.paths(images or "")
+    if not paths:
         return ""
-    first, *others = [name for name in images.split(",") if name] or [""]
-    stem = Path(first).expanduser().resolve().stem
-    return f"{stem}-and-{len(others)}" if others else stem
+    digest = hashlib.sha256("\n".join(map(str, paths)).encode()).hexdigest()
+    first = paths[0].stem if paths[0].is_file() else paths[0].name
+    return f"{first}-{digest[:6]}"
+
+
+def _keep_inputs(images: str | None, *written: Path) -> None:
+    """Raises UserError where a file of the user's would be replaced by what is made of it."""
+    for path in inputs.paths(images or ""):
+        if path in [out.resolve() for out in written]:
+            raise errors.UserError(f"--out: {path} is one of --images")
 
 
 def _png(path: Path) -> Path:
@@ -223,13 +235,12 @@ def _png(path: Path) -> Path:
 def _write_array(path: Path, shape: tuple[int, ...], blocks: Iterator[np.ndarray]) -> None:
     """Writes blocks as they come, so that any number fits in memory."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with files.replacing(path) as temporary:
-        array = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
-        first = 0
+    # By no memory map, under which a full disk would end the process.
+    with files.replacing(path) as temporary, temporary.open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
         for block in blocks:
-            array[first : first + len(block)] = block
-            first += len(block)
-        array.flush()
+            file.write(np.ascontiguousarray(block).tobytes())
 
 
 def _save_pairs(path: Path, a: np.ndarray, b: np.ndarray) -> None:

@@ -118,9 +118,10 @@ class Recorder:
         scalars["sample_spread"] = spread / self._data_spread
         scalars["sample_outside"] = float(record.outside)
         scalars["images_per_second"] = record.images_per_second
-        self._records.append({"step": record.step, **scalars})
+        num_steps = len(steps["k"])
+        self._records.append({"step": record.step, "num_steps": num_steps, **scalars})
         alarms = health.alarms(self._config, self._records, self._since)
-        self._telemetry.write_scalars(record.step, scalars, alarms)
+        self._telemetry.write_scalars(record.step, num_steps, scalars, alarms)
         if record.samples is not None and record.reconstructions is not None:
             grids = (record.samples, record.reconstructions)
             samples, reconstructions = (pixels.to_uint8(images) for images in jax.device_get(grids))

@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
@@ -55,7 +55,8 @@ def folder(workdir: Path, report: Report) -> Path:
 
 
 def write(workdir: Path, report: Report) -> Path:
-    """Writes <folder>/<step>.json, a line of its table.csv, and TensorBoard's eval/<folder>/*.
+    """Writes <folder>/<step>.json, and of all its reports table.csv, correlations.json and the
+    TensorBoard run eval-<folder>.
 
     A report of the same step, made before, is replaced.
     """
@@ -63,43 +64,49 @@ def write(workdir: Path, report: Report) -> Path:
     place.mkdir(parents=True, exist_ok=True)
     out = place / f"{report['step']:08d}.json"
     files.write_text(out, json.dumps(report, indent=2) + "\n")
-    table = _table(_load(workdir, place), rollbacks.load(workdir))
-    files.write_text(place / "table.csv", table)
-    scalars = {f"eval/{place.name}/{name}": value for name, value in means(report).items()}
-    telemetry.write_evaluation(workdir, report["step"], scalars)
+    past = rollbacks.load(workdir)
+    found = _load(workdir, place)
+    files.write_text(place / "table.csv", _table(found, past))
+    found = [one for one in found if not rollbacks.undone(past, one["step"], one["rollbacks"])]
+    text = {**correlations(found), **_basis(report)}
+    files.write_text(place / "correlations.json", json.dumps(text, indent=2) + "\n")
+    by_step = {one["step"]: means(one) for one in found}
+    telemetry.write_evaluations(workdir, place.name, by_step)
     return out
 
 
-def write_correlations(workdir: Path, reports: Sequence[Report]) -> tuple[dict[str, float], int]:
-    """Writes <folder>/correlations.json: `correlations`, the steps they are over, what they are of.
+def correlations(reports: Sequence[Report]) -> dict[str, Any]:
+    """Spearman's rank correlations over a run's checkpoints.
+
+    Of reports with a recorded M_global, if there are three of them; of values that change.
 
     Returns:
-      The correlations, and over how many checkpoints they are.
-    """
-    found = correlations(reports)
-    steps = [one["step"] for one in reports if one["m_global"] is not None]
-    text = {"spearman_with_m_global": found, "steps": steps, **_basis(reports[0])}
-    path = folder(workdir, reports[0]) / "correlations.json"
-    files.write_text(path, json.dumps(text, indent=2) + "\n")
-    return found, len(steps)
-
-
-def correlations(reports: Sequence[Report]) -> dict[str, float]:
-    """Spearman's rank correlation of M_global with every metric, over checkpoints.
-
-    1: the metric rises and falls with M_global, which is good of one that is better the lower, such
-    as a distance; −1 is good of precision, recall and coverage. Only reports with a recorded
-    M_global count; there is none of fewer than 3, nor of a metric that never changes.
+      `steps`; `with_m_global`, of every metric: 1 where it rises and falls with M_global, which is
+      good of one that is better the lower; `with_step`, of every metric and of M_global itself: all
+      that changes in one direction correlates with all else that does.
     """
     known = [one for one in reports if one["m_global"] is not None]
-    if len(known) < 3:
-        return {}
+    steps = [one["step"] for one in known]
     m_global = [one["m_global"] for one in known]
-    columns = {name: [means(one)[name] for one in known] for name in means(known[0])}
+    columns = {
+        name: [means(one)[name] for one in known] for name in (means(known[0]) if known else [])
+    }
     return {
-        name: float(stats.spearmanr(m_global, values).statistic)
+        "steps": steps,
+        "with_m_global": _rank_correlations(m_global, columns),
+        "with_step": _rank_correlations(steps, {"m_global": m_global, **columns}),
+    }
+
+
+def _rank_correlations(
+    with_values: Sequence[float], columns: Mapping[str, Sequence[float]]
+) -> dict[str, float]:
+    if len(with_values) < 3 or len(set(with_values)) == 1:
+        return {}
+    return {
+        name: float(stats.spearmanr(with_values, values).statistic)
         for name, values in columns.items()
-        if len(set(values)) > 1 and len(set(m_global)) > 1
+        if len(set(values)) > 1
     }
 
 

@@ -109,15 +109,15 @@ def recorded_mean(
     """What was recorded under `name`, its mean over the `num_steps` steps up to `step`.
 
     Returns:
-      The mean (None of no step), and how many of those steps the records up to `step` cover; each
-      covers those since the one before.
+      The mean (None of no step), and how many of those steps the records up to `step` cover.
     """
-    total, covered, before = 0.0, 0, 0
+    total, covered = 0.0, 0
     for record in records:
         if record["step"] > step:
             break
-        steps = max(record["step"] - max(before, step - num_steps), 0)
-        total += steps * record[name]
-        covered += steps
-        before = record["step"]
+        # One of an older version does not say how many steps it is of.
+        steps = min(record.get("num_steps", 0), record["step"] - (step - num_steps))
+        if steps > 0:
+            total += steps * record[name]
+            covered += steps
     return (total / covered if covered else None), covered

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -66,11 +67,17 @@ class Telemetry:
         """Moves the progress bar."""
         self._bar.update(num_steps)
 
-    def write_scalars(self, step: int, scalars: Scalars, alarms: Mapping[str, str]) -> None:
-        """Records scalars, shows them on the bar or, without a terminal, as a line; and alarms."""
+    def write_scalars(
+        self, step: int, num_steps: int, scalars: Scalars, alarms: Mapping[str, str]
+    ) -> None:
+        """Records the means over the last `num_steps` steps, and alarms.
+
+        Shows them on the bar or, without a terminal, as a line.
+        """
         self._write_tensorboard(step, scalars, alarms)
         told = {**alarms, **self._own_alarms}
-        self._write_line({"step": step, "images": step * self._batch_size, **scalars}, told)
+        images = step * self._batch_size
+        self._write_line({"step": step, "num_steps": num_steps, "images": images, **scalars}, told)
         if self._bar.disable:
             line = _plain_line(step, self._num_steps, self._batch_size, scalars, told)
             print(line, file=sys.stderr, flush=True)
@@ -160,7 +167,9 @@ class Silence:
     def advance(self, num_steps: int) -> None:
         """Shows nothing."""
 
-    def write_scalars(self, step: int, scalars: Scalars, alarms: Mapping[str, str]) -> None:
+    def write_scalars(
+        self, step: int, num_steps: int, scalars: Scalars, alarms: Mapping[str, str]
+    ) -> None:
         """Writes nothing."""
 
     def write_alarms(self, step: int, alarms: Mapping[str, str]) -> None:
@@ -210,12 +219,19 @@ def write_provenance(workdir: Path, config: Config, start_step: int, num_rollbac
     files.write_text(path, json.dumps(starts, indent=2) + "\n")
 
 
-def write_evaluation(workdir: Path, step: int, scalars: Scalars) -> None:
-    """Adds a checkpoint's metrics to the run's TensorBoard, or says that it cannot."""
-    folder = workdir / "tensorboard"
+def write_evaluations(workdir: Path, name: str, by_step: Mapping[int, Scalars]) -> None:
+    """Makes tensorboard/eval-<name> anew, or says that it cannot; the steps ascend.
+
+    A TensorBoard run of its own: a new file, or an earlier step, in the training's would hide what
+    that wrote later.
+    """
+    folder = workdir / "tensorboard" / f"eval-{name}"
     try:
+        if folder.exists():
+            shutil.rmtree(folder)
         writer = TensorBoardWriter(folder, purge_step=None)
-        writer.write_scalars(step, scalars)
+        for step, scalars in by_step.items():
+            writer.write_scalars(step, {f"eval/{tag}": value for tag, value in scalars.items()})
         writer.close()
     except OSError as error:
         say(f"ALARM tensorboard: {folder}: {errors.one_line(error)}; the report is written")

@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 from jax import numpy as jnp
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from began_jax import (
     checkpoints,
@@ -173,14 +174,20 @@ def test_what_is_no_report_of_a_folder_is_told_and_harms_nothing(run, capsys):
         {"num": 60},
         {"average": False},
         {"network": NETWORK._replace(sha256="other weights")},
+        {"_K": 2},
+        {"_KERNEL_BLOCK": 30},
     ],
 )
-def test_reports_that_cannot_be_compared_stand_apart(run, other):
-    workdir, _ = run
+def test_reports_that_cannot_be_compared_stand_apart(run, other, monkeypatch):
+    workdir, other = run[0], dict(other)
     path, found = report(workdir)
+    for name in [name for name in other if name.startswith("_")]:
+        monkeypatch.setattr(evaluate, name, other.pop(name))
     other_path, _ = report(workdir, **other)
     assert other_path.parent != path.parent
     assert json.loads(path.read_text()) == found
+    for name in ("reference", "regressor"):
+        assert reports.folder(workdir, {**found, name: "another"}) != path.parent
     assert "-raw-" in other_path.parent.name or other.get("average", True)
 
 
@@ -215,19 +222,21 @@ def test_g_itself_is_measured_where_it_is_asked_for_and_kept_apart(run):
     )
 
 
-def test_tensorboard_has_the_means_under_the_folders_name(run, monkeypatch):
+def test_tensorboard_has_the_means_in_a_run_of_its_own_whatever_was_evaluated_first(run):
     workdir, _ = run
-    written = {}
-
-    def write(_, step, scalars):
-        written.update({(step, name): value for name, value in scalars.items()})
-
-    monkeypatch.setattr(reports.telemetry, "write_evaluation", write)
-    path, found = report(workdir)
-    assert written == {
-        (6, f"eval/{path.parent.name}/{name}"): metric["mean"]
-        for name, metric in found["metrics"].items()
-    }
+    path, later = report(workdir)
+    place = path.parent
+    earlier = {**later, "step": 4, "metrics": {**later["metrics"], "recall": reports.metric([0.5])}}
+    reports.write(workdir, earlier)
+    (file,) = (workdir / "tensorboard" / f"eval-{place.name}").iterdir()
+    events = EventAccumulator(str(file.parent)).Reload()
+    assert events.Tags()["scalars"] == [f"eval/{name}" for name in later["metrics"]]
+    found = [(event.step, event.value) for event in events.Scalars("eval/recall")]
+    assert found == [(4, 0.5), (6, pytest.approx(later["metrics"]["recall"]["mean"]))]
+    # What the training wrote is as it was.
+    training = EventAccumulator(str(workdir / "tensorboard")).Reload()
+    assert [event.step for event in training.Scalars("m_global")] == [2, 4, 6]
+    (place / "00000004.json").unlink()
 
 
 def test_a_tensorboard_that_cannot_be_written_is_told(run, monkeypatch, capsys):
@@ -312,13 +321,16 @@ def test_a_network_with_classes_has_a_score(run):
 
 
 def test_a_recorded_mean_weighs_records_by_their_steps():
-    records = [{"step": step, "m": value} for step, value in ((10, 1.0), (12, 2.0), (20, 4.0))]
-    assert restoring.recorded_mean(records, "m", 20, 100) == ((10 + 2 * 2 + 8 * 4) / 20, 20)
+    # The second is of a run that went on from step 9, after a record at 10 was dropped.
+    columns = ((8, 8, 1.0), (12, 3, 2.0), (20, 8, 4.0))
+    records = [{"step": step, "num_steps": num, "m": value} for step, num, value in columns]
+    assert restoring.recorded_mean(records, "m", 20, 100) == ((8 + 3 * 2 + 8 * 4) / 19, 19)
     assert restoring.recorded_mean(records, "m", 20, 9) == ((2 + 8 * 4) / 9, 9)
     # What was recorded after the step is not of it.
-    assert restoring.recorded_mean(records, "m", 15, 6) == (5 / 3, 3)
-    assert restoring.recorded_mean(records, "m", 9, 6) == (None, 0)
+    assert restoring.recorded_mean(records, "m", 15, 8) == ((1 + 3 * 2) / 4, 4)
+    assert restoring.recorded_mean(records, "m", 7, 6) == (None, 0)
     assert restoring.recorded_mean([], "m", 9, 6) == (None, 0)
+    assert restoring.recorded_mean([{"step": 3, "m": 1.0}], "m", 9, 9) == (None, 0)
 
 
 def test_a_torn_last_record_of_a_killed_run_is_left_out(run, tmp_path):
@@ -342,21 +354,31 @@ def test_the_reconstruction_error_is_that_of_floats(run):
     assert found["metrics"]["reconstruction_error"]["mean"] == pytest.approx(expected, rel=1e-4)
 
 
-def fake_report(m_global, **means):
+def fake_report(step, m_global, **means):
     metrics = {name: {"mean": value, "std": None} for name, value in means.items()}
-    return {"m_global": m_global, "metrics": metrics}
+    return {"step": step, "m_global": m_global, "metrics": metrics}
 
 
 def test_correlations_are_of_ranks():
     made = [
-        fake_report(0.1, fd=9.0, recall=0.1, precision=1.0),
-        fake_report(0.2, fd=10.0, recall=0.0, precision=1.0),
-        fake_report(0.4, fd=1e6, recall=-3.0, precision=1.0),
-        fake_report(None, fd=0.0, recall=0.0, precision=0.0),
+        fake_report(1, 0.2, fd=10.0, recall=0.0, precision=1.0),
+        fake_report(2, 0.1, fd=9.0, recall=0.1, precision=1.0),
+        fake_report(3, 0.4, fd=1e6, recall=-3.0, precision=1.0),
+        fake_report(4, None, fd=0.0, recall=0.0, precision=0.0),
     ]
-    assert reports.correlations(made) == {"fd": pytest.approx(1), "recall": pytest.approx(-1)}
-    assert reports.correlations(made[1:]) == {}
-    assert reports.correlations([made[0]] * 3) == {}
+    assert reports.correlations(made) == {
+        "steps": [1, 2, 3],
+        "with_m_global": {"fd": pytest.approx(1), "recall": pytest.approx(-1)},
+        "with_step": {
+            "m_global": pytest.approx(0.5),
+            "fd": pytest.approx(0.5),
+            "recall": pytest.approx(-0.5),
+        },
+    }
+    none = {"with_m_global": {}, "with_step": {}}
+    assert reports.correlations(made[1:]) == {"steps": [2, 3], **none}
+    assert reports.correlations([]) == {"steps": [], **none}
+    assert reports.correlations([made[0]] * 3) == {"steps": [1] * 3, **none}
 
 
 def test_the_correlations_over_the_checkpoints_are_written(tmp_path):
@@ -369,13 +391,11 @@ def test_the_correlations_over_the_checkpoints_are_written(tmp_path):
     train.train(config, tmp_path / "run")
     options = {"num": 30, "seeds": [0], "average": True, "network": NETWORK}
     found = list(evaluate.evaluate(tmp_path / "run", every_checkpoint=True, **options))
-    ranks, num = reports.write_correlations(tmp_path / "run", [report for _, report in found])
-    assert ranks == reports.correlations([report for _, report in found])
-    assert "fd_quadrants" in ranks
-    assert num == 3
     place = found[0][0].parent
     written = json.loads((place / "correlations.json").read_text())
-    assert written["spearman_with_m_global"] == ranks
+    ranks = reports.correlations([report for _, report in found])
+    assert "fd_quadrants" in ranks["with_m_global"]
+    assert {name: written[name] for name in ranks} == ranks
     assert (written["steps"], written["seeds"], written["network_sha256"]) == (
         [2, 4, 6],
         [0],
@@ -384,11 +404,12 @@ def test_the_correlations_over_the_checkpoints_are_written(tmp_path):
     table = (place / "table.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in table] == ["step", "2", "4", "6"]
 
-    # Without a recorded M_global a checkpoint does not count.
-    without = [
-        {**report, "m_global": None} if i == 0 else report for i, (_, report) in enumerate(found)
-    ]
-    assert reports.write_correlations(tmp_path / "run", without) == ({}, 2)
+    # One report anew, and they are still over all; but for one that was rolled back.
+    list(evaluate.evaluate(tmp_path / "run", step=4, **options))
+    assert json.loads((place / "correlations.json").read_text()) == written
+    (tmp_path / "run" / "rollbacks.json").write_text('[{"step": 4, "alarm_step": 6, "alarms": {}}]')
+    list(evaluate.evaluate(tmp_path / "run", step=4, **options))
+    assert json.loads((place / "correlations.json").read_text())["steps"] == [2, 4]
 
 
 def test_a_checkpoint_that_cannot_be_read_is_left_out_of_all_and_told(tmp_path, capsys):
@@ -450,7 +471,7 @@ def test_training_evaluates_at_its_steps_and_ends_as_if_it_had_not(tmp_path):
         fingerprints.append(checkpoints.fingerprint(state))
     assert fingerprints[0] == fingerprints[1]
 
-    (written,) = (tmp_path / "often" / "eval").glob("random_conv-1000-*/*.json")
+    (written,) = (tmp_path / "often" / "eval").glob("random_conv-1000-*/0*.json")
     found = json.loads(written.read_text())
     assert (found["step"], found["num_samples"], found["seeds"]) == (4, 1000, [0])
     assert found["m_global"] == pytest.approx(restoring.records(tmp_path / "often")[1]["m_global"])
@@ -491,6 +512,31 @@ def test_other_images_networks_and_weights_have_other_references(run):
     keys = [features.reference(*case)[1] for case in cases]
     assert len(set(keys)) == len(cases)
     assert features.reference(*cases[0])[1] == keys[0]
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_long_work(run, monkeypatch):
+    workdir, _ = run
+
+    def fails(**_):
+        raise OSError("Read-only file system")
+
+    monkeypatch.setattr(evaluate.tempfile, "TemporaryFile", fails)
+    monkeypatch.setattr(evaluate, "prepare", None)
+    with pytest.raises(OSError, match="Read-only"):
+        report(workdir)
+
+
+def test_fewer_images_than_features_are_told(run, capsys):
+    workdir, images = run
+    report(workdir)
+    assert "Fréchet" not in capsys.readouterr().err
+
+    def apply(params, images):
+        return jnp.zeros((len(images), NUM)), None
+
+    network = FeatureNetwork("wide", "sha", jnp.float32(1.0), apply)
+    evaluate.prepare(restoring.load_config(workdir), images, network, num=NUM, seeds=[0])
+    assert f"{NUM} images of {NUM} features each" in capsys.readouterr().err
 
 
 def test_too_few_samples_and_too_few_images_are_told(run, monkeypatch):

@@ -38,8 +38,11 @@ def test_folder_zip_array_and_files_give_the_same_images(tmp_path, folder, image
     values = [*(str(tmp_path / name) for name in names), ",".join(map(str, paths)) + ","]
     for value in values:
         # Of the run's size they are taken as they are, though the run's crop needs others.
-        np.testing.assert_array_equal(inputs.given(CELEBA, value, None), images)
-        np.testing.assert_array_equal(inputs.given(CELEBA, value, 2), images[:2])
+        names, found = inputs.given(CELEBA, value, None)
+        np.testing.assert_array_equal(found, images)
+        assert len(set(names)) == 3
+        np.testing.assert_array_equal(inputs.given(CELEBA, value, 2)[1], images[:2])
+    assert inputs.given(CELEBA, str(folder), 2)[0] == ["0.png", "1.png"]
 
 
 def test_images_of_another_size_are_cropped_as_the_runs_data_are(tmp_path):
@@ -48,7 +51,7 @@ def test_images_of_another_size_are_cropped_as_the_runs_data_are(tmp_path):
     Image.fromarray(aligned).save(tmp_path / "face.png")
     np.save(tmp_path / "faces.npy", aligned[None])
     for name in ("face.png", "faces.npy"):
-        (found,) = inputs.given(CELEBA, str(tmp_path / name), None)
+        _, (found,) = inputs.given(CELEBA, str(tmp_path / name), None)
         assert found.shape == (R, R, 3)
         assert (found == 200).all()
 
@@ -71,4 +74,4 @@ def test_what_is_wrong_is_told_of_the_flag(tmp_path, folder, images):
             inputs.given(CELEBA, str(tmp_path / name), None)
         assert message in str(raised.value)
         assert len(str(raised.value).splitlines()) == 1
-    np.testing.assert_array_equal(inputs.given(CELEBA, str(folder), 3), images)
+    np.testing.assert_array_equal(inputs.given(CELEBA, str(folder), 3)[1], images)

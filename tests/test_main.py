@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import termios
+import time
 from pathlib import Path
 
 import pytest
@@ -99,7 +100,7 @@ def test_a_run_leaves_its_records(uninterrupted):
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(10, 301, 10))
     assert set(lines[0]) == {
-        *("step", "images", "loss_real", "loss_fake", "k", "balance", "m_global"),
+        *("step", "num_steps", "images", "loss_real", "loss_fake", "k", "balance", "m_global"),
         *("k_min", "k_max"),
         *("learning_rate", "images_per_second", "sample_spread", "sample_outside"),
     }
@@ -147,6 +148,18 @@ def test_stopped_by_a_signal_saves_first_and_resumes_exactly(uninterrupted, tmp_
     assert {s: measured(whole)[s] for s in later} == {
         s: measured(tmp_path / "run")[s] for s in later
     }
+
+
+def test_a_mode_that_is_interrupted_says_so_and_leaves_nothing(uninterrupted, tmp_path):
+    whole, _ = uninterrupted
+    out = tmp_path / "many.npy"
+    process = start(f"--workdir={whole}", "--mode=sample", "--num=1000000", f"--out={out}")
+    while process.poll() is None and not any(tmp_path.glob(".many*")):
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    status, _, err = finish(process)
+    assert (status, err) == (130, "interrupted\n")
+    assert not any(tmp_path.glob("*many*"))
 
 
 def test_a_killed_run_is_resumed_by_the_launcher(uninterrupted, tmp_path):

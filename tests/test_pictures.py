@@ -1,5 +1,7 @@
 """The modes that make pictures, from a run's folder alone."""
 
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -79,13 +81,44 @@ def test_a_pictures_name_tells_it_from_others(run, tmp_path, monkeypatch):
     for name in ("a", "b"):
         Image.fromarray(images[0]).save(tmp_path / "faces" / f"{name}.png")
     monkeypatch.chdir(tmp_path / "faces")
-    for given, name in (
-        (".", "faces"),
-        (f"{tmp_path}/faces/", "faces"),
-        ("a.png,b.png", "a-and-1"),
-    ):
+    names = []
+    for given in (".", f"{tmp_path}/faces/", "a.png", "a.png,b.png", "b.png,a.png"):
         (out,) = pictures.reconstruct(workdir, None, step=None, images=given)
-        assert out == workdir / "reconstruct" / f"00000006-{name}.png"
+        names.append(re.fullmatch("00000006-([a-z]+)-[0-9a-f]{6}.png", out.name))
+    assert [name[1] for name in names] == ["faces", "faces", "a", "a", "b"]
+    assert len({name[0] for name in names}) == 4
+
+
+def test_what_the_user_gave_is_not_replaced_by_what_is_made_of_it(run, tmp_path):
+    workdir, images = run
+    np.savez(tmp_path / "faces.npz", images[:2])
+    _, latents = pictures.invert(
+        workdir, tmp_path / "faces.png", images=str(tmp_path / "faces.npz"), **OPTIONS
+    )
+    assert latents == tmp_path / "faces-latents.npz"
+    with np.load(tmp_path / "faces.npz") as kept:
+        np.testing.assert_array_equal(kept["arr_0"], images[:2])
+    Image.fromarray(images[0]).save(tmp_path / "x.png")
+    given = {"step": None, "images": str(tmp_path / "x.png")}
+    for mode, options in (
+        (pictures.reconstruct, {}),
+        (pictures.invert, OPTIONS),
+        (pictures.interpolate, {"between": "mirror", "spherical": False, **OPTIONS}),
+    ):
+        with pytest.raises(errors.UserError, match=r"x\.png is one of --images"):
+            mode(workdir, tmp_path / "x.png", **{**options, **given})
+
+
+def test_an_array_that_does_not_fit_on_the_disk_is_an_error_and_leaves_nothing(run, tmp_path):
+    """And no SIGBUS, which a memory map would get."""
+
+    def blocks():
+        yield np.zeros((1, R, R, 3), np.uint8)
+        raise OSError("No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        pictures._write_array(tmp_path / "x.npy", (2, R, R, 3), blocks())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_step_is_picked_and_the_newest_is_the_default(run, tmp_path):
@@ -112,7 +145,7 @@ def test_reconstructions_stand_beside_the_images(run, tmp_path):
 
     Image.fromarray(images[5]).save(tmp_path / "5.png")
     (given,) = pictures.reconstruct(workdir, None, step=None, images=str(tmp_path / "5.png"))
-    assert given == workdir / "reconstruct" / "00000006-5.png"
+    assert given.name.startswith("00000006-5-")
     assert out.read_bytes() == before
     assert cells(given).shape == (R, 2 * R, 3)
     np.testing.assert_array_equal(cells(given)[:, :R], images[5])
@@ -124,7 +157,10 @@ def test_inverted_images_and_their_latents_are_written(run, tmp_path, capsys):
     np.testing.assert_array_equal(cells(picture)[:R, :R], of_run(images, 2)[0])
     with np.load(latents) as saved:
         assert saved["z"].shape == (2, 5)
-        assert f"{saved['residuals'][1]:.4f}" in capsys.readouterr().out
+        second = order.subset(len(images), 2)[1]
+        assert saved["names"][1] == f"image {second} of the data"
+        told = f"{saved['names'][1]}: mean |x - G(z)| = {saved['residuals'][1]:.4f}"
+        assert told in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("between", ["latents", "images", "mirror"])

@@ -12,10 +12,11 @@ from tests.conftest import make_config
 
 class FakeTelemetry:
     def __init__(self):
-        self.scalars, self.alarms, self.grids = {}, {}, {}
+        self.scalars, self.alarms, self.grids, self.num_steps = {}, {}, {}, {}
 
-    def write_scalars(self, step, scalars, alarms):
+    def write_scalars(self, step, num_steps, scalars, alarms):
         self.scalars[step] = scalars
+        self.num_steps[step] = num_steps
         self.alarms[step] = alarms
 
     def write_alarms(self, step, alarms):
@@ -63,9 +64,9 @@ def slow(telemetry):
     may_write = threading.Event()
     write_scalars = telemetry.write_scalars
 
-    def write_late(step, scalars, alarms):
+    def write_late(*record):
         assert may_write.wait(60)
-        write_scalars(step, scalars, alarms)
+        write_scalars(*record)
 
     telemetry.write_scalars = write_late
     return may_write

@@ -29,7 +29,7 @@ def images(value):
 def write(workdir, steps, start_step=0):
     with telemetry.Telemetry(workdir, make_config(), start_step) as records:
         for step in steps:
-            records.write_scalars(step, SCALARS, {})
+            records.write_scalars(step, 2, SCALARS, {})
         records.write_grids(steps[-1], images(10), images(20), images(30))
 
 
@@ -39,7 +39,9 @@ def read_jsonl(workdir):
 
 def test_a_line_a_record_with_steps_and_images(tmp_path, capfd):
     write(tmp_path, [2, 4])
-    assert read_jsonl(tmp_path) == [{"step": s, "images": 4 * s, **SCALARS} for s in (2, 4)]
+    assert read_jsonl(tmp_path) == [
+        {"step": s, "num_steps": 2, "images": 4 * s, **SCALARS} for s in (2, 4)
+    ]
     lines = capfd.readouterr().err.splitlines()
     assert lines[0].startswith("step 2/6 img/s 8 L(x) 0.5000 L(G) 0.2500 k 0.1000 M 0.5000")
     assert lines[0].endswith("ETA 00:02")  # 4 steps of 4 images at 8 images a second
@@ -70,8 +72,8 @@ def test_tensorboard_gets_scalars_grids_and_hyperparameters(tmp_path):
 def test_an_alarm_is_told_once_and_stands_in_every_record(tmp_path, capfd):
     with telemetry.Telemetry(tmp_path, make_config(), 0) as records:
         for step, alarms in ((2, {}), (4, {"collapse": "alike"}), (5, {"collapse": "alike"})):
-            records.write_scalars(step, SCALARS, alarms)
-        records.write_scalars(6, SCALARS, {})
+            records.write_scalars(step, 2, SCALARS, alarms)
+        records.write_scalars(6, 2, SCALARS, {})
         records.write_alarms(6, {"not_finite": "loss_real is nan at step 6"})
     lines = read_jsonl(tmp_path)
     assert [line.get("alarms") for line in lines] == [
@@ -104,13 +106,13 @@ def test_a_run_goes_on_without_tensorboard(tmp_path, capfd):
 
 def test_a_full_disk_ends_tensorboard_and_not_the_run(tmp_path, capfd, monkeypatch):
     with telemetry.Telemetry(tmp_path, make_config(), 0) as records:
-        records.write_scalars(2, SCALARS, {})
+        records.write_scalars(2, 2, SCALARS, {})
 
         def full(self, event):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         monkeypatch.setattr(event_files.event_file_writer.EventsWriter, "write_event", full)
-        records.write_scalars(4, SCALARS, {})
+        records.write_scalars(4, 2, SCALARS, {})
         records.write_grids(4, images(10), images(20), images(30))
     assert [line.get("alarms") for line in read_jsonl(tmp_path)] == [None, ["tensorboard"]]
     told = [line for line in capfd.readouterr().err.splitlines() if line.startswith("ALARM")]

@@ -47,7 +47,7 @@ class FeatureNetwork(NamedTuple):
     """
 
     name: str
-    sha256: str  # of the weights' file, or of the weights' bytes where there is none
+    sha256: str  # of the weights, whatever file they stand in
     params: Params
     apply: Callable[[Params, Array], tuple[Array, Array | None]]
 
@@ -74,14 +74,22 @@ def load(name: str, path: Path | None) -> FeatureNetwork:
             if file.read(4) != b"PK\x03\x04":  # of all else NumPy says to unpickle it
                 raise ValueError("is no .npz")
             file.seek(0)
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            file.seek(0)
             with np.load(file, allow_pickle=False) as stored:
-                params = network.params(checked(stored, network.SHAPES))
+                arrays = checked(stored, network.SHAPES)
+            params = network.params(arrays)
     except _DAMAGED as error:
         problem = getattr(error, "strerror", None) or errors.one_line(error)
         raise errors.UserError(f"--weights={path}: {problem}; {need}") from error
-    return FeatureNetwork(name, sha256, params, network.apply)
+    return FeatureNetwork(name, _sha256(arrays), params, network.apply)
+
+
+def _sha256(arrays: Mapping[str, np.ndarray]) -> str:
+    """Of names, types, shapes and bytes; an .npz' own bytes differ from Python to Python."""
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def checked(
