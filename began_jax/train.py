@@ -52,6 +52,7 @@ def train(config: Config, workdir: Path) -> None:
       Unwell: an alarm that `health.policy` acts on; the checkpoints are from before.
       Stopped: SIGTERM or SIGINT came; the state is saved.
     """
+    _check_same_settings(config)
     processes.from_first(lambda: _check_same_config(workdir, config))
     images = data.load(
         config.data, resolution=config.model.resolution, channels=config.model.channels
@@ -193,6 +194,18 @@ def _check_same_config(workdir: Path, config: Config) -> None:
             lines = [f"{name}: {old!r} there, {new!r} here" for name, old, new in differing]
             message = f"--workdir={workdir}: it holds a run of another config"
             raise ConfigError("\n".join([message, *lines]))
+
+
+def _check_same_settings(config: Config) -> None:
+    """Raises ConfigError if this process has other settings than the first, but for data.path."""
+    own = config_lib.flatten(config)
+    first = processes.from_first(lambda: own)
+    differing = [name for name in own if own[name] != first[name] and name != "data.path"]
+    if differing:
+        told = ", ".join(f"{name} = {own[name]!r}, there {first[name]!r}" for name in differing)
+        raise ConfigError(
+            f"config: process {jax.process_index()} has other settings than the first: {told}"
+        )
 
 
 def _check_same_images(images: np.ndarray) -> None:

@@ -12,8 +12,9 @@ import jax
 import numpy as np
 import pytest
 
-from began_jax import checkpoints, errors, processes, restoring, sharding
-from tests.conftest import ROOT
+from began_jax import checkpoints, errors, files, processes, restoring, sharding, train
+from began_jax import config as config_lib
+from tests.conftest import ROOT, make_config
 
 RUN = [
     *("--config=configs/demo.py", "--config.model.resolution=16", "--config.model.n=4"),
@@ -38,7 +39,7 @@ def start(workdir, num_steps, *, num_devices, flags=(), log=None):
         )
 
 
-def start_two(workdir, num_steps):
+def start_two(workdir, num_steps, *more):
     """Two processes of one run, on two devices each."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -49,7 +50,7 @@ def start_two(workdir, num_steps):
             workdir,
             num_steps,
             num_devices=2,
-            flags=[*together, f"--process_id={i}"],
+            flags=[*together, f"--process_id={i}", *more],
             log=workdir.with_name(f"{workdir.name}-{i}.log"),
         )
         for i in range(2)
@@ -182,3 +183,34 @@ def test_one_process_is_told_what_it_says_itself():
 def test_what_was_not_about_lost_ones_is_raised_as_it_is():
     with pytest.raises(ValueError, match="Gloo"), processes.telling_of_lost_ones():
         raise ValueError("Gloo all-reduce failed")  # of a run of one process, so something else
+
+
+def test_two_processes_that_cannot_train_say_so_in_a_line_each_and_overwrite_nothing(tmp_path):
+    def refused(run, *flags):
+        statuses = wait(*start_two(run, 4, *flags))
+        return statuses, [(tmp_path / f"{run.name}-{i}.log").read_text() for i in range(2)]
+
+    assert wait(start(tmp_path / "run", 4, num_devices=4)) == [0]
+    before = {path: path.stat() for path in (tmp_path / "run").rglob("*")}
+    with files.exclusive(tmp_path / "run"):
+        statuses, told = refused(tmp_path / "run")
+    assert statuses == [2, 2]
+    assert told == [f"{tmp_path / 'run'}: another process is working in it\n"] * 2
+    assert {path: path.stat() for path in (tmp_path / "run").rglob("*")} == before
+
+    statuses, told = refused(tmp_path / "odd", "--config.train.batch_size=6")
+    assert statuses == [2, 2]
+    line = "config.train.batch_size = 6: a multiple of the 4 devices is needed\n"
+    assert told == [line] * 2
+
+
+def test_processes_with_other_settings_are_refused(monkeypatch):
+    own = make_config(began__gamma=0.5, data__path="here")
+    other = config_lib.flatten(make_config(began__gamma=0.3, data__path="there"))
+    monkeypatch.setattr(train.processes, "from_first", lambda _: other)
+    with pytest.raises(
+        errors.UserError, match=r"settings than the first: began\.gamma = 0\.5, there 0\.3$"
+    ):
+        train._check_same_settings(own)
+    monkeypatch.setattr(train.processes, "from_first", lambda make: make())
+    train._check_same_settings(own)
