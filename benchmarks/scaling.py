@@ -4,8 +4,9 @@
 
 Weak scaling: each process has a core and a batch of its own. Two of them (Gloo, on this machine)
 time blocks of steps that each makes alone, both at once, and blocks that they make together: the
-difference is what the all-reduce of the gradients, and waiting for it, takes. Then simulated
-devices, with Adam's moments on each and divided. Last, on paper, what GPUs would exchange.
+difference is what the all-reduce of the gradients, and waiting for it, takes. Beside it, the same
+bytes summed alone: in as many arrays, and in one. Then simulated devices, with Adam's moments on
+each and divided. Last, on paper, what GPUs would exchange.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from began_jax import backends, files, processes, runtime, sharding
 from began_jax import config as config_lib
@@ -33,8 +34,8 @@ from benchmarks import bench
 from configs import celeba64, celeba128, demo
 
 # (n, batch of each process or, simulated, of all, steps of a block), all at 32×32.
-_WEAK = [(16, 16, 20), (64, 4, 10), (64, 16, 4)]
-_DIVIDED = [(16, 16, 20), (64, 16, 4)]
+_WEAK = [(16, 16, 20), (64, 4, 10)]
+_DIVIDED = [(16, 16, 20), (64, 8, 4)]
 _GB = 1e9
 # Nominal, one way: NVLink of an H100, and one 400 Gb/s InfiniBand adapter.
 _NVLINK, _INFINIBAND = 450 * _GB, 50 * _GB
@@ -76,11 +77,14 @@ def _weak(n: int, batch: int, steps: int, rounds: int) -> dict[str, Any]:
     return {
         "n": n,
         "batch_of_each": batch,
-        "all_reduced_bytes": two[0]["all_reduced_bytes"],
+        "all_reduced_arrays": two[0]["arrays"],
+        "all_reduced_bytes": two[0]["bytes"],
         "one_process_ms": _spread(before["alone"] + after["alone"]),
         "two_without_communication_ms": _spread(two[0]["alone"] + two[1]["alone"]),
         "two_ms": _spread(two[0]["together"]),
         "communication_ms": (together - alone) * 1e3,
+        "all_reduce_alone_ms": _spread(two[0]["as_many_arrays"]),
+        "all_reduce_alone_in_one_array_ms": _spread(two[0]["one_array"]),
         "efficiency": one / together,
     }
 
@@ -118,17 +122,22 @@ def _run(task: dict[str, Any], num_processes: int) -> list[dict[str, Any]]:
 
 def _measure(task: dict[str, Any]) -> dict[str, Any]:
     """In a process of its own."""
+    runtime.configure()
     if "num_devices" in task:
-        runtime.configure()
         return _whole_and_divided(task)
     os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[task["id"]]})
-    runtime.configure()
     if task["num_processes"] == 1:
         return {"alone": _blocks({"alone": _stepper(task, jax.local_devices())[0]}, task)["alone"]}
     processes.start(task["coordinator"], task["num_processes"], task["id"], detect=False)
     alone, _ = _stepper(task, jax.local_devices())
-    together, reduced = _stepper(task, jax.devices())
-    return {**_blocks({"alone": alone, "together": together}, task), "all_reduced_bytes": reduced}
+    together, sizes = _stepper(task, jax.devices())
+    steppers = {
+        "alone": alone,
+        "together": together,
+        "as_many_arrays": _all_reducer([sum(sizes) // len(sizes)] * len(sizes)),
+        "one_array": _all_reducer([sum(sizes)]),
+    }
+    return {**_blocks(steppers, task), "arrays": len(sizes), "bytes": sum(sizes)}
 
 
 def _whole_and_divided(task: dict[str, Any]) -> dict[str, Any]:
@@ -155,13 +164,16 @@ def _config(n: int, batch: int) -> Config:
     return backends.resolve(config_lib.parse(values))
 
 
-def _stepper(task: dict[str, Any], devices: list[jax.Device]) -> tuple[Callable[[int], None], int]:
+def _stepper(
+    task: dict[str, Any], devices: list[jax.Device]
+) -> tuple[Callable[[int], None], list[int]]:
     batch = task["batch"] * len(devices)
     return _on_mesh(_config(task["n"], batch), sharding.make_mesh(batch, devices))
 
 
-def _on_mesh(config: Config, mesh: Mesh) -> tuple[Callable[[int], None], int]:
-    """What makes so many train steps, and the bytes that a step sums over the devices."""
+def _on_mesh(config: Config, mesh: Mesh) -> tuple[Callable[[int], None], list[int]]:
+    """What makes so many train steps, and the bytes of each array that is summed over devices."""
+    runtime.keep_freed_memory(config.model)
     compiled = backends.compile(sharding.lower_steps(config, mesh), config.model)
     m = config.model
     shape = (1, config.train.batch_size, m.resolution, m.resolution, m.channels)
@@ -176,16 +188,32 @@ def _on_mesh(config: Config, mesh: Mesh) -> tuple[Callable[[int], None], int]:
         jax.block_until_ready((state, metrics))
 
     run(2)
-    return run, all_reduced_bytes(compiled.as_text() or "")
+    return run, all_reduced(compiled.as_text() or "")
 
 
-def all_reduced_bytes(program: str) -> int:
-    """Of all all-reduces of a compiled program's text, each counted once."""
-    total = 0
+def all_reduced(program: str) -> list[int]:
+    """The bytes of each array that a compiled program, given as text, sums over the devices."""
+    found = []
     for shapes in re.findall(r"= (.+?) all-reduce(?:-start)?\(", program):
         for bits, sizes in re.findall(r"[a-z]+(\d+)\[([\d,]*)\]", shapes):
-            total += int(bits) // 8 * math.prod(int(size) for size in sizes.split(",") if size)
-    return total
+            found.append(int(bits) // 8 * math.prod(int(size) for size in sizes.split(",") if size))
+    return found
+
+
+def _all_reducer(sizes: list[int]) -> Callable[[int], None]:
+    """What sums float32 arrays of so many bytes over all processes, so many times."""
+    mesh = sharding.make_mesh(jax.device_count())
+    parts = NamedSharding(mesh, PartitionSpec("data"))
+    ones = [np.ones((mesh.size, size // 4), np.float32) for size in sizes]
+    arrays = [sharding.put(one, parts) for one in ones]
+    summed = sharding.compile_for(mesh, lambda xs: [x.sum(0) for x in xs], arrays)
+
+    def run(num: int) -> None:
+        for _ in range(num):
+            jax.block_until_ready(summed(arrays))
+
+    run(2)
+    return run
 
 
 def _blocks(

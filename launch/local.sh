@@ -2,8 +2,8 @@
 # Trains on this machine and goes on after a crash: launch/local.sh --config=configs/demo.py ...
 #
 # Arguments go to main.py as they are. A run that ends by itself (0), is refused (2) or is stopped
-# by a signal that it could answer (130, 143) is left; one that was killed or crashed is resumed,
-# five times at most.
+# by a signal that it could answer (130, 143) is left; one that was killed, crashed or lost another
+# of its processes (75) is resumed, five times at most.
 set -u
 root=$(cd "$(dirname "$0")/.." && pwd)
 python=$root/.venv/bin/python
