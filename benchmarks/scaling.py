@@ -129,6 +129,7 @@ def _measure(task: dict[str, Any]) -> dict[str, Any]:
     if task["num_processes"] == 1:
         return {"alone": _blocks({"alone": _stepper(task, jax.local_devices())[0]}, task)["alone"]}
     processes.start(task["coordinator"], task["num_processes"], task["id"], detect=False)
+    processes.smallest(0)  # connects them: Gloo waits 30 seconds for it, a compilation takes longer
     alone, _ = _stepper(task, jax.local_devices())
     together, sizes = _stepper(task, jax.devices())
     steppers = {
