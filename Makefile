@@ -12,7 +12,7 @@ demo: .venv/runtime ## trains on the embedded faces for a few minutes on a CPU
 test: .venv/dev ## the whole suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-slurm: .venv/dev ## the launchers on a real SLURM on this machine, as root; ten minutes
+test-slurm: .venv/dev ## the launchers on a real SLURM on this machine, as root; five minutes
 	tests/slurm/cluster.sh start /tmp/began-slurm
 	SLURM_CONF=/tmp/began-slurm/slurm.conf $(BIN)/python -m pytest -s tests/slurm; \
 	    status=$$?; tests/slurm/cluster.sh stop /tmp/began-slurm; exit $$status
