@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -40,17 +41,32 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def exclusive(directory: Path) -> Iterator[None]:
+def exclusive(directory: Path, *, patience_seconds: float = 0.0) -> Iterator[None]:
     """Keeps `directory` to this process within the block; the system frees it when a process dies.
 
     Raises:
-      UserError: another process has it.
+      UserError: another process has it, for longer than the patience lasts.
     """
+    end = time.monotonic() + patience_seconds
     with (directory / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise errors.UserError(f"{directory}: another process is working in it") from None
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    message = f"{directory}: another process is working in it"
+                    raise errors.UserError(message) from None
+            time.sleep(1)
+        yield
+
+
+@contextlib.contextmanager
+def one_at_a_time(lock: Path) -> Iterator[None]:
+    """Waits until no other process is in the block with the same lock, a file that is left."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 

@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -17,12 +18,15 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from jax import numpy as jnp
 from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from began_jax import errors
 
 _PATIENCE_SECONDS = 300  # for all to come: hosts do not start at once
 _HEARTBEAT_SECONDS = 30  # without a sign of life a process counts as lost
+_SHUTDOWN_SECONDS = 3600  # at the end all wait for the first, which may still save or evaluate
 
 T = TypeVar("T")
 
@@ -45,7 +49,7 @@ def start(
     where not all came within five minutes, as JAX would with a stack of C++ calls.
 
     Raises:
-      UserError: values that do not belong together, or no cluster to detect.
+      UserError: values that do not belong together, a port that is in use, or no cluster to detect.
     """
     given = {
         "--coordinator": coordinator,
@@ -61,6 +65,8 @@ def start(
         raise errors.UserError(f"--coordinator={coordinator}: host:port is needed")
     if process_id is not None and not 0 <= process_id < (num_processes or 0):
         raise errors.UserError(f"--process_id={process_id}: 0 to --num_processes - 1 is needed")
+    if coordinator is not None and process_id == 0:
+        _check_port(coordinator)
 
     def give_up() -> None:
         where = f"--coordinator={coordinator}" if coordinator else "the coordinator"
@@ -78,12 +84,41 @@ def start(
             process_id,
             initialization_timeout=2 * _PATIENCE_SECONDS,
             heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
-            shutdown_timeout_seconds=_HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
+            # What a cluster says besides, such as one device a task, is not what was asked for.
+            cluster_detection_method=None if coordinator is None else "deactivate",
         )
     except (ValueError, RuntimeError) as error:
-        raise errors.UserError(f"--distributed: {errors.one_line(error)}") from error
+        asked = "--distributed" if coordinator is None else f"--coordinator={coordinator}"
+        raise errors.UserError(f"{asked}: no cluster: {errors.one_line(error)}") from error
     finally:
         timer.cancel()
+
+
+def _check_port(coordinator: str) -> None:
+    """Raises UserError where something listens: JAX would share the port with another run's."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what is closing is free
+        try:
+            probe.bind(("", int(coordinator.rpartition(":")[2])))
+        except (OSError, OverflowError) as error:
+            raise errors.UserError(
+                f"--coordinator={coordinator}: its port cannot be used ({errors.one_line(error)}); "
+                "each run needs one of its own"
+            ) from error
+
+
+def connect(mesh: Mesh) -> None:
+    """Sums over all devices once. Call before anything that takes the processes unequally long.
+
+    Some transports connect at the first computation, and do not wait long for the slowest.
+    """
+    if are_several():
+        ones = jax.make_array_from_callback(
+            (mesh.size,), NamedSharding(mesh, PartitionSpec(mesh.axis_names)), lambda _: np.ones(1)
+        )
+        whole = jax.jit(jnp.sum, out_shardings=NamedSharding(mesh, PartitionSpec()))(ones)
+        jax.block_until_ready(whole)
 
 
 def are_several() -> bool:
@@ -111,13 +146,39 @@ def from_first(make: Callable[[], T]) -> T:
     if is_first():
         try:
             found["value"] = make()
-        except errors.UserError as error:
-            _broadcast_bytes(json.dumps({"error": str(error)}).encode())
+        except (errors.UserError, OSError) as error:
+            _broadcast_bytes(json.dumps({"error": _text(error)}).encode())
             raise
     found = json.loads(_broadcast_bytes(json.dumps(found).encode()))
     if "error" in found:
         raise errors.UserError(found["error"])
     return found["value"]
+
+
+def in_all(make: Callable[[], T]) -> T:
+    """What `make` returns in each process; where it raises in one, all raise.
+
+    All processes must call this, in the same order.
+
+    Raises:
+      UserError: what `make` raised, of the first such process.
+    """
+    if not are_several():
+        return make()
+    try:
+        value, error = make(), None
+    except (errors.UserError, OSError) as raised:
+        value, error = None, raised
+    failed = multihost_utils.process_allgather(np.bool(error is not None))
+    if not failed.any():
+        return value  # type: ignore[return-value]
+    first = int(np.argmax(failed))
+    told = _broadcast_bytes(_text(error).encode() if error else b"", from_process=first)
+    raise error or errors.UserError(f"process {first}: {told.decode()}")
+
+
+def _text(error: Exception) -> str:
+    return str(error) if isinstance(error, errors.UserError) else errors.one_line(error)
 
 
 def arrays_from_first(arrays: Any) -> Any:
@@ -136,10 +197,13 @@ def arrays_from_first(arrays: Any) -> Any:
 
 
 def smallest(value: int) -> int:
-    """The smallest of all processes' values."""
+    """The smallest of all processes' values, below 2^63."""
     if not are_several():
         return value
-    return int(multihost_utils.process_allgather(np.int64(value)).min())
+    # As bytes: JAX makes 32 bits of 64.
+    own = np.frombuffer(np.int64(value).tobytes(), np.uint8)
+    values = np.ascontiguousarray(multihost_utils.process_allgather(own)).view(np.int64)
+    return int(values.min())
 
 
 def asked_to_stop() -> int | None:
@@ -181,11 +245,12 @@ def _is_one_of_several() -> bool:
     return any(count.isdigit() and int(count) > 1 for count in counts)
 
 
-def _broadcast_bytes(text: bytes) -> bytes:
-    length = int(_broadcast(np.array([len(text)], np.int32))[0])
+def _broadcast_bytes(text: bytes, from_process: int = 0) -> bytes:
+    length = int(_broadcast(np.array([len(text)], np.int32), from_process)[0])
     padded = text[:length].ljust(length, b"\0")  # the others' own is of another length
-    return _broadcast(np.frombuffer(padded, np.uint8)).tobytes()
+    return _broadcast(np.frombuffer(padded, np.uint8), from_process).tobytes()
 
 
-def _broadcast(array: np.ndarray) -> np.ndarray:
-    return np.asarray(multihost_utils.broadcast_one_to_all(array))
+def _broadcast(array: np.ndarray, from_process: int = 0) -> np.ndarray:
+    is_source = jax.process_index() == from_process
+    return np.asarray(multihost_utils.broadcast_one_to_all(array, is_source))

@@ -52,11 +52,17 @@ def train(config: Config, workdir: Path) -> None:
       Unwell: an alarm that `health.policy` acts on; the checkpoints are from before.
       Stopped: SIGTERM or SIGINT came; the state is saved.
     """
-    _check_same_settings(config)
+    processes.in_all(lambda: _check_same_settings(config))
+    t = config.train
+    mesh = sharding.make_mesh(t.batch_size, microbatches=t.microbatches)
+    processes.connect(mesh)
     processes.from_first(lambda: _check_same_config(workdir, config))
-    images = data.load(
-        config.data, resolution=config.model.resolution, channels=config.model.channels
+    images = processes.in_all(
+        lambda: data.load(
+            config.data, resolution=config.model.resolution, channels=config.model.channels
+        )
     )
+    processes.in_all(lambda: _check_same_images(images))
     data_spread = identity.spread(images)
     comparison = None
     if config.eval.every_steps and processes.is_first():
@@ -67,11 +73,8 @@ def train(config: Config, workdir: Path) -> None:
         processes.from_first(lambda: _take_folder(workdir, config, opened))
         asked, config = config, backends.resolve(config)
         runtime.keep_freed_memory(config.model)
-        t = config.train
-        mesh = sharding.make_mesh(t.batch_size, microbatches=t.microbatches)
         dataset = feed.resident(images, mesh)
         config = backends.resolve_dispatch(config, resident=dataset is not None)
-        _check_same_images(images)
         saved = None
         if processes.is_first():
             identity.note(workdir / "data.json", images)
@@ -157,6 +160,7 @@ def _roll_back_or_raise(run: _Run, unwell: Unwell) -> None:
       Unwell: the policy is another one, or there were `max_rollbacks` of them.
     """
     if run.config.health.policy != "rollback":
+        _wait_for_saves(run)
         raise unwell
     processes.from_first(lambda: _record_rollback(run, unwell))
 
@@ -181,7 +185,9 @@ def _take_folder(workdir: Path, config: Config, opened: contextlib.ExitStack) ->
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise errors.UserError(f"--workdir={workdir}: no folder can be there: {error}") from error
-    opened.enter_context(files.exclusive(workdir))
+    # Where a host failed, a network disk may keep the lock of its process for a while.
+    patience = 60.0 if processes.are_several() else 0.0
+    opened.enter_context(files.exclusive(workdir, patience_seconds=patience))
     _check_same_config(workdir, config)  # again: another run may have come between
 
 
@@ -282,10 +288,14 @@ def _loop(
                 last_time += time.monotonic() - before
             if stop is not None:
                 recorder.flush()
-                if run.saved is not None:
-                    run.saved.wait()
+                _wait_for_saves(run)
                 raise signals.Stopped(stop, done)
         recorder.flush()
+
+
+def _wait_for_saves(run: _Run) -> None:
+    """Of several processes all wait: one that left would end those that still save."""
+    processes.from_first(lambda: run.saved.wait() if run.saved is not None else None)
 
 
 def _evaluate(run: _Run, state: TrainState) -> None:

@@ -10,10 +10,13 @@ python=$root/.venv/bin/python
 [ -x "$python" ] || python=python3
 
 child=
-trap 'kill -TERM "$child" 2>/dev/null' TERM INT
+stopping=
+trap 'stopping=yes; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null' TERM INT
 for attempt in 1 2 3 4 5 6; do
+    [ -z "$stopping" ] || exit 143
     "$python" "$root/main.py" "$@" &
     child=$!
+    [ -z "$stopping" ] || kill -TERM "$child" 2>/dev/null # it came before there was a child
     wait "$child"
     status=$?
     # A trapped signal interrupts `wait`: the child is still saving.
@@ -21,6 +24,7 @@ for attempt in 1 2 3 4 5 6; do
         wait "$child"
         status=$?
     done
+    [ -z "$stopping" ] || exit "$status"
     case $status in
         0 | 2 | 130 | 143) exit "$status" ;;
     esac

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -89,7 +90,12 @@ def _below(path: Path, seen: set[Path]) -> Iterator[Path]:
     if (path / "config.json").exists():
         yield path
         return
-    for child in sorted(path.iterdir()):
+    try:
+        children = sorted(path.iterdir())
+    except OSError as error:
+        print(f"{path}: {error.strerror}; left out", file=sys.stderr)
+        return
+    for child in children:
         if child.is_dir() and not child.name.startswith("."):
             yield from _below(child, seen)
 
@@ -127,9 +133,10 @@ def _lines(path: Path, problems: list[str]) -> list[dict[str, Any]]:
             continue
         try:
             record = json.loads(line)
-            _ = record["step"] + record["images"]
+            if not {"step", "images"} <= _numbers(record).keys():
+                raise ValueError
             found.append(record)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, AttributeError, RecursionError):
             bad.append(i)
     if bad and not text.endswith("\n") and bad[-1] == text.count("\n") + 1:
         problems.append(f"{path.name}: the last line is torn")
@@ -154,7 +161,9 @@ def _numbers(values: dict[str, Any]) -> dict[str, float]:
     return {
         name: value
         for name, value in values.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
+        if isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and not 1e30 < abs(value) < math.inf  # what no chart can show, and no run of ours records
     }
 
 

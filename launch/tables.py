@@ -5,7 +5,7 @@ import io
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from launch.points import short_name
 from launch.run_folders import RunFolder, Scalar, is_finite
@@ -152,21 +152,26 @@ def to_csv(runs: Sequence[RunFolder]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     told = ("alarms", "devices", "commit", "problems")
-    writer.writerow(["run", *(f"config.{field}" for field in fields), *names, *told])
+    header = ["run", *(f"config.{field}" for field in fields), *names, *told]
+    writer.writerow(map(_cell, header))
     for run in runs:
         values: Mapping[str, float] = metrics(run, several)
-        writer.writerow(
-            [
-                run.name,
-                *(run.config.get(field) for field in fields),
-                *(values.get(name) for name in names),
-                " ".join(sorted(run.alarms)),
-                run.origin.get("devices"),
-                run.origin.get("commit"),
-                "; ".join(run.problems),
-            ]
-        )
+        cells = [
+            run.name,
+            *(run.config.get(field) for field in fields),
+            *(values.get(name) for name in names),
+            " ".join(sorted(run.alarms)),
+            run.origin.get("devices"),
+            run.origin.get("commit"),
+            "; ".join(run.problems),
+        ]
+        writer.writerow(map(_cell, cells))
     return out.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """What a spreadsheet would take for a formula is marked as text."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
 
 
 def text(value: Scalar) -> str:

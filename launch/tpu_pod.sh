@@ -38,7 +38,8 @@ case $action in
     train)
         # In the background, so that the end of this connection does not end it.
         on all "cd began-jax && {
-            nohup .venv/bin/python main.py --distributed$(printf ' %q' "$@") >>train.log 2>&1 </dev/null &
+            if kill -0 \$(cat train.pid) 2>/dev/null; then echo 'a run is still there: stop' >&2; exit 1; fi
+            nohup .venv/bin/python main.py --distributed$([ $# -eq 0 ] || printf ' %q' "$@") >>train.log 2>&1 </dev/null &
             echo \$! >train.pid
         }"
         ;;

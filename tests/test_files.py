@@ -1,10 +1,12 @@
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from began_jax import files, grids, pixels
+from began_jax import errors, files, grids, pixels
 
 
 def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -43,12 +45,12 @@ def test_a_grid_goes_row_by_row():
     images = np.arange(5, dtype=np.uint8).reshape(5, 1, 1, 1) + np.full((5, 2, 3, 1), 10, np.uint8)
     grid = grids.grid(images)
     assert grid.shape == (2 * 2, 3 * 3, 1)
-    np.testing.assert_array_equal(grid[::2, ::3, 0], [[10, 11, 12], [13, 14, 0]])
+    np.testing.assert_array_equal(grid[::2, ::3, 0], [[10, 11, 12], [13, 14, 255]])
     assert (grid[:2, :3] == 10).all()
 
 
 def test_gaps_are_white_and_between_cells_only():
-    grid = grids.grid(np.zeros((3, 2, 2, 1), np.uint8), gap=1)
+    grid = grids.grid(np.zeros((4, 2, 2, 1), np.uint8), gap=1)
     assert grid.shape == (5, 5, 1)
     assert (grid[2] == 255).all()
     assert (grid[:, 2] == 255).all()
@@ -78,3 +80,33 @@ def test_pixels_survive_the_way_to_float_and_back():
     assert (floats.min(), floats.max()) == (-0.5, 0.5)
     np.testing.assert_array_equal(pixels.to_uint8(floats), images)
     np.testing.assert_array_equal(pixels.to_uint8(np.array([-9.0, 9.0])), [0, 255])
+
+
+def test_a_lock_is_waited_for_as_long_as_the_patience_lasts(tmp_path):
+    with (
+        files.exclusive(tmp_path),
+        pytest.raises(errors.UserError, match="another process"),
+        files.exclusive(tmp_path, patience_seconds=0.5),
+    ):
+        pass
+    held = files.exclusive(tmp_path)
+    held.__enter__()
+    threading.Timer(0.3, lambda: held.__exit__(None, None, None)).start()
+    with files.exclusive(tmp_path, patience_seconds=30):
+        pass
+
+
+def test_one_at_a_time_waits_for_the_other(tmp_path):
+    order = []
+
+    def other():
+        with files.one_at_a_time(tmp_path / "new" / "lock"):
+            order.append("other")
+
+    with files.one_at_a_time(tmp_path / "new" / "lock"):
+        thread = threading.Thread(target=other)
+        thread.start()
+        time.sleep(0.2)
+        order.append("first")
+    thread.join(30)
+    assert order == ["first", "other"]

@@ -89,8 +89,13 @@ def test_two_processes_make_the_run_of_one(tmp_path):
     assert wait(start(tmp_path / "four", 8, num_devices=4)) == [0]
     for num_steps in (4, 8):  # and go on from what the first of them saved
         assert wait(*start_two(tmp_path / "two", num_steps)) == [0, 0]
+    # And by one process, from where two were.
+    for num_steps, begin in ((4, start_two), (8, start)):
+        options = {"num_devices": 4} if begin is start else {}
+        begun = begin(tmp_path / "less", num_steps, **options)
+        assert set(wait(*(begun if isinstance(begun, list) else [begun]))) == {0}
     two = state_of(tmp_path / "two")
-    for name in ("one", "four"):
+    for name in ("one", "four", "less"):
         other = state_of(tmp_path / name)
         assert float(two.equilibrium.k) == pytest.approx(float(other.equilibrium.k), rel=1e-5)
         # Where a gradient is all rounding Adam moves a parameter by up to the learning rate, in
@@ -208,6 +213,119 @@ def test_two_processes_that_cannot_train_say_so_in_a_line_each_and_overwrite_not
     assert statuses == [2, 2]
     line = "config.train.batch_size = 6: a multiple of the 4 devices is needed\n"
     assert told == [line] * 2
+
+
+def in_two(tmp_path, code):
+    """What each of two connected processes prints of a script; `i` is its number."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    script = (
+        "import sys\n"
+        "import numpy as np\n"
+        "from began_jax import errors, processes\n"
+        "i = int(sys.argv[1])\n"
+        f"processes.start('127.0.0.1:{port}', 2, i, detect=False)\n"
+    )
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", script + code, str(i)],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "JAX_NUM_CPU_DEVICES": "1"},
+        )
+        for i in range(2)
+    ]
+    try:
+        told = [one.communicate(timeout=120)[0] for one in started]
+    finally:
+        for one in started:
+            one.kill()
+    return [one.returncode for one in started], [
+        [line for line in text.splitlines() if not line.startswith("[Gloo]")] for text in told
+    ]
+
+
+def test_what_is_said_between_two_processes(tmp_path):
+    statuses, told = in_two(
+        tmp_path,
+        """
+print(processes.smallest([60 * 2**30, 80 * 2**30][i]))
+print(processes.from_first(lambda: {"i": i}))
+tree = {"a": np.arange(3.0) + i, "b": np.full((2, 2), -0.0, np.float32)}
+print(processes.arrays_from_first(tree)["a"].tolist())
+print(processes.in_all(lambda: i))
+
+def disk():
+    raise OSError(28, "No space left on device")
+
+def own():
+    if i == 1:
+        raise errors.UserError("mine")
+
+for ask in (lambda: processes.from_first(disk), lambda: processes.in_all(own)):
+    try:
+        ask()
+    except (errors.UserError, OSError) as error:
+        print(error)
+print("done")
+""",
+    )
+    assert statuses == [0, 0]
+    both = [str(60 * 2**30), "{'i': 0}", "[0.0, 1.0, 2.0]"]
+    disk = "[Errno 28] No space left on device"
+    assert told == [
+        [*both, "0", disk, "process 1: mine", "done"],
+        [*both, "1", disk, "mine", "done"],
+    ]
+
+
+def test_k_is_the_same_on_both_of_two_hosts(tmp_path):
+    statuses, told = in_two(
+        tmp_path,
+        """
+import jax
+from began_jax import feed, sharding
+from tests.conftest import make_config
+config = make_config(began__lambda_k=0.01, began__k_init=0.5, train__batch_size=4)
+mesh = sharding.make_mesh(4)
+images = np.random.default_rng(0).integers(0, 256, (32, 16, 16, 3), np.uint8)
+state = sharding.init_state(config, mesh)
+step = sharding.compile_steps(config, mesh, 1, None)
+for done in range(3):
+    state, metrics = step(state, feed.batches(config, images, None, mesh, done, 1), 1)
+local = sharding.local(state)
+print(float(local.equilibrium.k).hex(), int(local.step))
+from began_jax import checkpoints
+print(checkpoints.fingerprint(local))
+""",
+    )
+    assert statuses == [0, 0]
+    assert told[0] == told[1]
+    assert told[0][0].endswith(" 3")
+    assert float.fromhex(told[0][0].split()[0]) > 0
+
+
+def test_a_port_that_another_run_listens_on_is_refused():
+    """JAX would share it, and end the other run."""
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # as JAX does
+        taken.bind(("", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(errors.UserError, match=f":{port}: its port cannot be used"):
+            processes.start(f"127.0.0.1:{port}", 2, 0, detect=False)
+
+
+def test_the_three_values_stand_above_what_a_cluster_says(monkeypatch):
+    asked = {}
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **more: asked.update(more))
+    processes.start("host:12", 2, 1, detect=False)
+    assert asked["cluster_detection_method"] == "deactivate"
+    assert asked["shutdown_timeout_seconds"] >= 3600  # the first may save or evaluate for long
+    processes.start(None, None, None, detect=True)
+    assert asked["cluster_detection_method"] is None
 
 
 def test_processes_with_other_settings_are_refused(monkeypatch):

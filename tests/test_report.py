@@ -231,6 +231,47 @@ def test_what_is_broken_is_told_and_the_rest_is_shown(tmp_path, capsys):
     assert len(capsys.readouterr().err.splitlines()) == len(told)
 
 
+def test_lines_that_are_none_of_a_run_s_are_left_out_whatever_they_hold(tmp_path):
+    run = make_run(tmp_path / "s" / "run")
+    foreign = [
+        '{"step": "4", "images": "8", "m_global": 0.1}',
+        '{"step": true, "images": 8, "m_global": 0.1}',
+        '{"step": 4, "images": 8' + "0" * 400 + ', "m_global": 0.1}',
+        "[" * 100_000,
+    ]
+    good = [json.dumps(record(2, 0.3)), json.dumps(record(4, 0.2, k=10**400))]
+    (run / "metrics.jsonl").write_text("\n".join([*foreign, *good, ""]))
+    page, lines = made(tmp_path, tmp_path / "s")
+    (told,) = page.table("reason")
+    assert told["reason"] == "metrics.jsonl: cannot be read in line 1, 2, 3, 4"
+    assert lines[0]["m_global"] == "0.2"
+    assert "k" not in lines[0]  # the last record's is no number that can be shown
+
+
+def test_no_cell_of_the_csv_is_a_formula(tmp_path):
+    make_run(tmp_path / "s" / "=cmd|calc", config={"name": "+1", "seed": -1})
+    make_run(tmp_path / "s" / "b", config={"name": "@SUM(1)", "seed": -2})
+    _, lines = made(tmp_path, tmp_path / "s")
+    assert {line["run"] for line in lines} == {"'=cmd|calc", "b"}
+    assert {line["config.name"] for line in lines} == {"'+1", "'@SUM(1)"}
+    assert {line["config.seed"] for line in lines} == {"-1", "-2"}  # numbers stay numbers
+
+
+def test_a_folder_that_may_not_be_read_is_told_and_the_rest_is_shown(tmp_path, monkeypatch, capsys):
+    make_run(tmp_path / "s" / "run")
+    (tmp_path / "s" / "closed").mkdir()
+    iterdir = run_folders.Path.iterdir
+
+    def refused(path):
+        if path.name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return iterdir(path)
+
+    monkeypatch.setattr(run_folders.Path, "iterdir", refused)
+    assert [run.name for run in run_folders.find([tmp_path / "s"])[0]] == ["run"]
+    assert capsys.readouterr().err == f"{tmp_path / 's' / 'closed'}: Permission denied; left out\n"
+
+
 def test_with_broken_runs_alone_there_is_a_page(tmp_path):
     (make_run(tmp_path / "s") / "config.json").write_text("{")
     page, lines = made(tmp_path, tmp_path / "s")

@@ -128,7 +128,8 @@ def test_without_run_it_prints_what_the_shell_needs(tmp_path, capsys):
         ("--workdir=", "--workdir: a path is needed"),
         ("--workdir=README.md/x", "--workdir=README.md/x: no folder can be there"),
         ("--slurm_mem=4GB", "--slurm_mem: it needs --run=slurm"),
-        ("--run=slurm", "--slurm_time=<minutes> is needed"),
+        ("--run=slurm", "--slurm_time=<minutes> is needed, 5 or more"),
+        ("--run=slurm --slurm_time=2", "--slurm_time=<minutes> is needed, 5 or more"),
         ("--run=cloud", "invalid choice: 'cloud'"),
     ],
 )

@@ -40,7 +40,7 @@ def prepared(
 
     They stand in `cache_dir()/images/<label>-<digest of the arguments>.npy`, the arguments beside
     it in a `.json`. A stored file whose header or size is wrong is made again. Several processes
-    may prepare the same key at once: the last one's file stays.
+    may ask for the same key at once: one prepares it, the others wait.
 
     Args:
       key: all that the pixels depend on; JSON values only.
@@ -71,13 +71,18 @@ def prepared(
     with _disk_errors_told(path.parent):
         mapped = _map(path, num_images, shape)
     if mapped is None:
-        if path.exists():
-            logging.warning("%s is damaged; it is prepared again", path)
-        _write(path, num_images, shape, images, label)
-        text = json.dumps({**arguments, "notes": dict(notes or {})}, indent=2)
-        with _disk_errors_told(path.parent):
-            files.write_text(path.with_suffix(".json"), text + "\n")
-        mapped = _map(path, num_images, shape)
+        with contextlib.ExitStack() as opened:
+            with _disk_errors_told(path.parent):
+                opened.enter_context(files.one_at_a_time(path.with_suffix(".lock")))
+                mapped = _map(path, num_images, shape)
+            if mapped is None:
+                if path.exists():
+                    logging.warning("%s is damaged; it is prepared again", path)
+                _write(path, num_images, shape, images, label)
+                text = json.dumps({**arguments, "notes": dict(notes or {})}, indent=2)
+                with _disk_errors_told(path.parent):
+                    files.write_text(path.with_suffix(".json"), text + "\n")
+                mapped = _map(path, num_images, shape)
     if mapped is None:
         raise errors.UserError(f"{path}: cannot be read back after it was written")
     return mapped

@@ -103,7 +103,8 @@ def _find(name: str) -> tfds.core.DatasetBuilder:
     if ARRAY_RECORD in formats:
         return builder
     if name in tfds_builders.BUILDERS:
-        return tfds_builders.prepare(name, own_dir())
+        with files.one_at_a_time(own_dir() / f"{name.replace('/', '-')}.lock"):
+            return tfds_builders.prepare(name, own_dir())
     if builder is None:
         raise ConfigError(_not_prepared(name, parsed))
     raise ConfigError(
