@@ -10,6 +10,7 @@ pair. Then each check on its own, at the width of the demo and of the paper's la
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import statistics
@@ -25,6 +26,7 @@ from jax import Array
 from jax import numpy as jnp
 
 from began_jax import (
+    backends,
     checkpoints,
     files,
     generate,
@@ -120,6 +122,7 @@ def _single(values: dict[str, Any]) -> dict[str, float]:
     config = config_lib.parse(values)
     state = train_state.init(config)
     finite = jax.jit(train_state.is_finite)
+    samples = jax.jit(functools.partial(generate.fixed_samples, backends.for_one_pass(config)))
     record = {
         **dict.fromkeys(("sample_spread", "k", "k_min", "k_max", "loss_real", "m_global"), 0.5),
         "loss_fake": 0.25,
@@ -128,6 +131,7 @@ def _single(values: dict[str, Any]) -> dict[str, float]:
     }
     records = [{"step": 100.0 * i, **record} for i in range(4000)]
     return {
+        "ms, 64 fixed samples, once a record": _ms(lambda: jax.block_until_ready(samples(state))),
         "ms, alarms after 4,000 records, once a record": _ms(
             lambda: health.alarms(config, records)
         ),
