@@ -20,7 +20,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from began_jax import errors
 
@@ -108,15 +108,16 @@ def _check_port(coordinator: str) -> None:
             ) from error
 
 
-def connect(mesh: Mesh) -> None:
-    """Sums over all devices once. Call before anything that takes the processes unequally long.
+def connect() -> None:
+    """Sums over all devices once, where there are several processes.
 
-    Some transports connect at the first computation, and do not wait long for the slowest.
+    Call it before anything that takes the processes unequally long. Some transports connect
+    at the first computation, and do not wait long for the slowest.
     """
     if are_several():
-        ones = jax.make_array_from_callback(
-            (mesh.size,), NamedSharding(mesh, PartitionSpec(mesh.axis_names)), lambda _: np.ones(1)
-        )
+        mesh = jax.make_mesh((jax.device_count(),), ("all",))
+        split = NamedSharding(mesh, PartitionSpec("all"))
+        ones = jax.make_array_from_callback((mesh.size,), split, lambda _: np.ones(1))
         whole = jax.jit(jnp.sum, out_shardings=NamedSharding(mesh, PartitionSpec()))(ones)
         jax.block_until_ready(whole)
 

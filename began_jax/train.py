@@ -52,10 +52,8 @@ def train(config: Config, workdir: Path) -> None:
       Unwell: an alarm that `health.policy` acts on; the checkpoints are from before.
       Stopped: SIGTERM or SIGINT came; the state is saved.
     """
+    processes.connect()
     processes.in_all(lambda: _check_same_settings(config))
-    t = config.train
-    mesh = sharding.make_mesh(t.batch_size, microbatches=t.microbatches)
-    processes.connect(mesh)
     processes.from_first(lambda: _check_same_config(workdir, config))
     images = processes.in_all(
         lambda: data.load(
@@ -73,6 +71,8 @@ def train(config: Config, workdir: Path) -> None:
         processes.from_first(lambda: _take_folder(workdir, config, opened))
         asked, config = config, backends.resolve(config)
         runtime.keep_freed_memory(config.model)
+        t = config.train
+        mesh = sharding.make_mesh(t.batch_size, microbatches=t.microbatches)
         dataset = feed.resident(images, mesh)
         config = backends.resolve_dispatch(config, resident=dataset is not None)
         saved = None

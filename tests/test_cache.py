@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -246,14 +247,20 @@ def test_cache_that_is_a_file_is_one_line(tmp_path, monkeypatch):
         _prepared()
 
 
-def test_two_at_once_do_not_meet():
+def test_of_two_at_once_one_prepares_and_the_other_waits():
+    found = []
+    other = threading.Thread(target=lambda: found.append(_prepared(_never())))
+
     def images():
         yield IMAGES[0]
-        np.testing.assert_array_equal(_prepared(), IMAGES)  # the other one begins and ends
+        other.start()
+        other.join(0.3)
+        assert found == []
         yield from IMAGES[1:]
 
     np.testing.assert_array_equal(_prepared(images()), IMAGES)
-    np.testing.assert_array_equal(_prepared(_never()), IMAGES)
+    other.join(30)
+    np.testing.assert_array_equal(found[0], IMAGES)
 
 
 def test_leftovers_of_killed_preparations_go_after_a_day(folder):

@@ -73,7 +73,7 @@ def prepared(
     if mapped is None:
         with contextlib.ExitStack() as opened:
             with _disk_errors_told(path.parent):
-                opened.enter_context(files.one_at_a_time(path.with_suffix(".lock")))
+                opened.enter_context(files.one_at_a_time(cache_dir() / "locks" / path.stem))
                 mapped = _map(path, num_images, shape)
             if mapped is None:
                 if path.exists():
