@@ -22,6 +22,7 @@ SOURCES = ("synthetic_faces", "tfds", "folder", "array")
 POLICIES = ("warn", "stop", "rollback")
 CROPS = ("center", "celeba")
 NETWORKS = ("random_conv", "efficientnet_lite0", "inception")
+OBJECTIVES = ("began", "began_cs", "denoising", "variational", "ebgan", "ebgan_pt", "hinge")
 BOTTLENECK_SIZE = 8  # height and width at the encoder/decoder boundary, at every resolution
 
 _FREE_ON_RESUME = (
@@ -86,14 +87,28 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class BeganConfig:
-    """The objective and its controller; see `losses.py` and `equilibrium.py`."""
+    """BEGAN's objective and its controller; see `objectives/began.py` and `equilibrium.py`."""
 
     gamma: float
     lambda_k: float
+    lambda_p: float
     k_init: float
     eta: int
     shared_z: bool
     alternating: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectiveConfig:
+    """Which objective, and what the others than BEGAN need; see `began_jax/objectives`."""
+
+    name: str
+    cs_weight: float
+    noise_level: float
+    noise_steps: int
+    kl_weight: float
+    margin: float
+    pt_weight: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,6 +187,7 @@ class Config:
     seed: int
     model: ModelConfig
     began: BeganConfig
+    objective: ObjectiveConfig
     optim: OptimConfig
     data: DataConfig
     train: TrainConfig
@@ -295,7 +311,7 @@ def _problems(config: Config) -> list[str]:
 
 
 def _rules(config: Config) -> list[tuple[str, bool, str]]:
-    m, b, o = config.model, config.began, config.optim
+    m, b, j, o = config.model, config.began, config.objective, config.optim
     d, t, h, e = config.data, config.train, config.health, config.eval
     return [
         ("name", bool(config.name) and "/" not in config.name, "a name without '/' is needed"),
@@ -318,8 +334,26 @@ def _rules(config: Config) -> list[tuple[str, bool, str]]:
         ),
         ("began.gamma", 0 <= b.gamma <= 1, "0 to 1"),
         ("began.lambda_k", 0 <= b.lambda_k <= 1, "0 to 1"),
+        ("began.lambda_p", 0 <= b.lambda_p <= 100, "0 (off) to 100"),
         ("began.k_init", 0 <= b.k_init <= 1, "0 to 1"),
         ("began.eta", b.eta in (1, 2), "1 or 2"),
+        ("objective.name", j.name in OBJECTIVES, f"one of {OBJECTIVES}"),
+        (
+            "objective.name",
+            j.name != "began_cs" or m.n_h == m.n_z,
+            f"its codes are latents: model.n_h ({m.n_h}) and model.n_z ({m.n_z}) must be equal",
+        ),
+        (
+            "objective.name",
+            j.name != "ebgan_pt" or t.microbatches == 1,
+            "its term is of the whole batch: train.microbatches 1 is needed",
+        ),
+        ("objective.cs_weight", j.cs_weight >= 0, "0 or more"),
+        ("objective.noise_level", j.noise_level >= 0, "0 or more"),
+        ("objective.noise_steps", j.noise_steps >= 0, "0 (constant) or more"),
+        ("objective.kl_weight", j.kl_weight >= 0, "0 or more"),
+        ("objective.margin", j.margin > 0, "above 0"),
+        ("objective.pt_weight", j.pt_weight >= 0, "0 or more"),
         ("optim.learning_rate", 0 < o.learning_rate <= 1, "above 0, 1 at most"),
         ("optim.b1", 0 <= o.b1 < 1, "0 or more, below 1"),
         ("optim.b2", 0 <= o.b2 < 1, "0 or more, below 1"),

@@ -15,6 +15,7 @@ from began_jax import (
     errors,
     features,
     generate,
+    objectives,
     reports,
     restoring,
     telemetry,
@@ -140,7 +141,7 @@ def report(comparison: Comparison, state: TrainState, records: Sequence[dict[str
             "precision_recall_of_each": _num_kept(c),
             "ms_ssim_pairs": _PAIRS,
             "ms_ssim_of_the_first": 2 * _PAIRS,
-            "reconstructed_images": min(_RECONSTRUCTED, len(c.indices)),
+            "reconstructed_images": min(_RECONSTRUCTED, len(c.indices)) if _has_error(c) else None,
             "score_splits": inception_score.NUM_SPLITS,
             "coverage_of_each": None if c.factors is None else len(c.factors.of_data),
         },
@@ -219,10 +220,10 @@ def _metrics(c: Comparison, state: TrainState) -> dict[str, Metric]:
         found["coverage"]["of_data"] = statistics.fmean(of_data.values())
         for name, value in of_data.items():
             found[f"coverage_{name}"]["of_data"] = value
-    looked_at = c.images[c.indices[:_RECONSTRUCTED]]
-    found["reconstruction_error"] = reports.metric(
-        [_reconstruction_error(c.config, state, looked_at)]
-    )
+    if _has_error(c):
+        looked_at = c.images[c.indices[:_RECONSTRUCTED]]
+        error = _reconstruction_error(c.config, state, looked_at)
+        found["reconstruction_error"] = reports.metric([error])
     return found
 
 
@@ -265,6 +266,11 @@ def _of_seed(
 def _num_kept(c: Comparison) -> int:
     """Features of samples and of data that are compared one by one: as many of each."""
     return min(c.num, len(c.reference.kept))
+
+
+def _has_error(c: Comparison) -> bool:
+    """Whether D has reconstructions that can be wrong."""
+    return objectives.of(c.config).is_auto_encoder
 
 
 def _reconstruction_error(config: Config, state: TrainState, images: np.ndarray) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 from jax import numpy as jnp
 
-from began_jax import models, pixels, randomness
+from began_jax import models, objectives, pixels, randomness
 from began_jax.config import Config, ModelConfig
 from began_jax.randomness import Purpose
 from began_jax.train_state import TrainState
@@ -97,8 +97,10 @@ def fixed_samples(config: Config, state: TrainState) -> tuple[Array, Array, Arra
     return samples, spread(samples), jnp.mean(jnp.abs(samples) > 0.5)
 
 
-def reconstructions(config: Config, state: TrainState, images: Array) -> Array:
-    """D(x) of uint8 images (N, R, R, C): float32 around [−0.5, 0.5]."""
+def reconstructions(config: Config, state: TrainState, images: Array) -> Array | None:
+    """D(x) of uint8 images (N, R, R, C): float32 around [−0.5, 0.5]; None of a critic."""
+    if not objectives.of(config).is_auto_encoder:
+        return None
     carry = models.carry_at(config.model, state.step)
     return models.reconstruct(config.model, state.discriminator, pixels.to_float(images), carry)
 

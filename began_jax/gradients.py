@@ -1,10 +1,10 @@
 """The gradients of L_D and L_G, each with respect to its own network alone.
 
-`discriminator` and `generator` follow the paper line by line. `joint` serves the case that D and G
-see the same fakes: one pass forward and back through D then yields both networks' gradients.
+`discriminator` and `generator` follow the objective line by line. `joint` serves the case that D
+and G see the same fakes and L_D = L(x) − k L(G(z)), L_G = L(G(z)): one pass forward and back
+through D then yields both networks' gradients.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,9 +12,11 @@ import jax
 from jax import Array
 from jax import numpy as jnp
 
-from began_jax import losses, models
+from began_jax import models, objectives
 from began_jax.config import Config
 from began_jax.models import Params
+from began_jax.objectives import Context
+from began_jax.objectives.objective import Energy
 
 
 class JointGradients(NamedTuple):
@@ -27,54 +29,52 @@ class JointGradients(NamedTuple):
 
 
 def discriminator(
-    config: Config, d: Params, g: Params, x: Array, z: Array, k: Array, carry: Array | None
+    config: Config, d: Params, g: Params, x: Array, z: Array, context: Context
 ) -> tuple[Array, Params]:
-    """L(x) and the gradient of L_D = L(x) − k L(G(z)) with respect to D's parameters `d`.
+    """L(x) and the gradient of L_D with respect to D's parameters `d`.
 
     Args:
       x: real images (B, R, R, C) around [−0.5, 0.5].
       z: latents z_D (B, N_z).
-      k: k_t.
-      carry: the vanishing residual's weight, or None.
     """
-    fake = jax.lax.stop_gradient(models.generate(config.model, g, z, carry))
-
-    def loss(d: Params) -> tuple[Array, Array]:
-        loss_real = _error(config, carry, d, x)
-        loss_fake = _error(config, carry, d, fake)
-        return losses.discriminator_loss(loss_real, loss_fake, k), loss_real
-
-    grads, loss_real = jax.grad(loss, has_aux=True)(d)
+    fake = jax.lax.stop_gradient(models.generate(config.model, g, z, context.carry))
+    loss = objectives.of(config).discriminator
+    grads, loss_real = jax.grad(lambda d: loss(config, d, x, fake, z, context), has_aux=True)(d)
     return loss_real, grads
 
 
 def generator(
-    config: Config, d: Params, g: Params, z: Array, carry: Array | None
+    config: Config, d: Params, g: Params, z: Array, context: Context
 ) -> tuple[Array, Params]:
-    """L(G(z)) and the gradient of L_G = L(G(z)) with respect to G's parameters `g`; z is z_G."""
+    """L(G(z)) and the gradient of L_G with respect to G's parameters `g`; z is z_G."""
 
-    def loss(g: Params) -> Array:
-        fake = models.generate(config.model, g, z, carry)
-        return losses.generator_loss(_error(config, carry, d, fake))
+    def loss(g: Params) -> tuple[Array, Array]:
+        fake = models.generate(config.model, g, z, context.carry)
+        return objectives.of(config).generator(config, d, fake, context)
 
-    return jax.value_and_grad(loss)(g)
+    grads, loss_fake = jax.grad(loss, has_aux=True)(g)
+    return loss_fake, grads
 
 
 def joint(
-    config: Config, d: Params, g: Params, x: Array, z: Array, k: Array, carry: Array | None
+    config: Config, energy: Energy, d: Params, g: Params, x: Array, z: Array, context: Context
 ) -> JointGradients:
-    """Both gradients for z_D = z_G = z, at three quarters of the work.
+    """Both gradients for z_D = z_G = z and the objective `of_energy(energy)`, at three quarters of
+    the work.
 
     L(G(z)) is differentiated once, with respect to D's parameters and the fakes together: the first
     enters ∇L_D = ∇L(x) − k ∇L(G(z)), the second goes on through G. Valid at k = 0 too.
     """
-    generate = functools.partial(models.generate, config.model, z=z, carry=carry)
-    error = functools.partial(_error, config, carry)
-    fake, pull_back = jax.vjp(lambda g: generate(g), g)
-    loss_real, grads_real = jax.value_and_grad(error)(d, x)
-    loss_fake, (grads_fake, fake_bar) = jax.value_and_grad(error, argnums=(0, 1))(d, fake)
+    key_real, key_fake = jax.random.split(context.key)
+
+    def error(d: Params, v: Array, key: Array) -> Array:
+        return energy(config, d, v, context, key)
+
+    fake, pull_back = jax.vjp(lambda g: models.generate(config.model, g, z, context.carry), g)
+    loss_real, grads_real = jax.value_and_grad(error)(d, x, key_real)
+    loss_fake, (grads_fake, fake_bar) = jax.value_and_grad(error, argnums=(0, 1))(d, fake, key_fake)
     (grads_g,) = pull_back(fake_bar)
-    grads_d = jax.tree.map(lambda real, fake: real - k * fake, grads_real, grads_fake)
+    grads_d = jax.tree.map(lambda real, fake: real - context.k * fake, grads_real, grads_fake)
     return JointGradients(loss_real, loss_fake, grads_d, grads_g)
 
 
@@ -102,8 +102,3 @@ def mean_over_parts(function: Callable[..., Any], num_parts: int, *batches: Arra
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     total, _ = jax.lax.scan(add, zeros, parts)
     return jax.tree.map(lambda leaf: leaf / num_parts, total)
-
-
-def _error(config: Config, carry: Array | None, d: Params, v: Array) -> Array:
-    reconstruction = models.reconstruct(config.model, d, v, carry)
-    return losses.reconstruction_error(v, reconstruction, config.began.eta)

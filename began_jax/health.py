@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from began_jax import errors
+from began_jax import errors, objectives
 from began_jax.config import Config
 
 Record = Mapping[str, float]
@@ -77,6 +77,8 @@ def alarms(config: Config, records: Sequence[Record], since: int = 0) -> dict[st
         "stalled": _stalled,
         "out_of_range": _out_of_range,
     }
+    if not objectives.of(config).is_controlled:
+        del checks["k_at_bound"], checks["off_balance"]
     texts = {name: check(config, records, since) for name, check in checks.items()}
     return {name: text for name, text in texts.items() if text is not None}
 

@@ -1,4 +1,7 @@
-"""Latents of given images: z = argmin mean |x − G(z)|, by Adam (the paper's Section 4.2)."""
+"""Latents of given images: z = argmin mean |x − G(z)|, by Adam (the paper's Section 4.2).
+
+Or in one pass by D's encoder, where the objective taught it to invert G (`objectives/began_cs.py`).
+"""
 
 import functools
 from typing import NamedTuple
@@ -85,6 +88,23 @@ def invert(
         z, residuals = generate.by_blocks(search, np.arange(len(images)), size=at_once)
     fakes = generate.from_latents(config, state, z, average=average)
     return Inversion(z, fakes, residuals)
+
+
+def by_encoder(
+    config: Config, state: TrainState, images: np.ndarray, *, average: bool = True
+) -> Inversion:
+    """z = Enc(x) of uint8 images (N, R, R, C), cut to [−1, 1]; needs N_h = N_z."""
+    carry = models.carry_at(config.model, state.step)
+
+    @jax.jit
+    def encode(d: models.Params, x: Array) -> Array:
+        return jnp.clip(models.encode(config.model, d, pixels.to_float(x), carry), -1.0, 1.0)
+
+    z = generate.by_blocks(functools.partial(encode, state.discriminator), images)
+    z = z.astype(np.float32)
+    fakes = generate.from_latents(config, state, z, average=average)
+    residuals = np.abs(fakes / 255.0 - images / 255.0).mean((1, 2, 3))
+    return Inversion(z, fakes, residuals.astype(np.float32))
 
 
 def _draw(config: Config, seed: int, restarts: int, indices: Array) -> Array:

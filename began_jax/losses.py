@@ -1,4 +1,4 @@
-"""The reconstruction error and the two adversarial losses (paper, section 3.3)."""
+"""The reconstruction error (paper, section 3.1), which most objectives are made of."""
 
 from jax import Array
 from jax import numpy as jnp
@@ -17,13 +17,3 @@ def reconstruction_error(v: Array, reconstruction: Array, eta: int) -> Array:
     """
     difference = v.astype(jnp.float32) - reconstruction.astype(jnp.float32)
     return jnp.mean(jnp.abs(difference) if eta == 1 else jnp.square(difference))
-
-
-def discriminator_loss(loss_real: Array, loss_fake: Array, k: Array) -> Array:
-    """L_D = L(x) − k_t · L(G(z_D)); minimised over D's parameters alone."""
-    return loss_real - k * loss_fake
-
-
-def generator_loss(loss_fake: Array) -> Array:
-    """L_G = L(G(z_G)); minimised over G's parameters alone."""
-    return loss_fake

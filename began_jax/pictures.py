@@ -12,7 +12,17 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from began_jax import errors, files, generate, grids, inputs, inversion, pixels, restoring
+from began_jax import (
+    errors,
+    files,
+    generate,
+    grids,
+    inputs,
+    inversion,
+    objectives,
+    pixels,
+    restoring,
+)
 from began_jax.config import Config
 from began_jax.data import decoding
 from began_jax.train_state import TrainState
@@ -66,10 +76,13 @@ def reconstruct(
 ) -> list[Path]:
     """D(x) beside x; of given images, or of 32 of the run's own."""
     config, state = restoring.restore(workdir, step)
+    if not objectives.of(config).is_auto_encoder:
+        name = config.objective.name
+        raise errors.UserError(f"{workdir}: its D ({name!r}) is a critic and reconstructs nothing")
     out = _png(out or _default_out(workdir, "reconstruct", state, _stem(images), num=num))
     _keep_inputs(images, out)
     _, x = _images(workdir, config, images, num, _RECONSTRUCTIONS)
-    _save_pairs(out, x, pixels.to_uint8(generate.reconstructed(config, state, x)))
+    _save_beside(out, [x, pixels.to_uint8(generate.reconstructed(config, state, x))])
     return [out]
 
 
@@ -85,7 +98,8 @@ def invert(
 ) -> list[Path]:
     """G(z) beside x, z found by Adam; z and the residuals in <picture>-latents.npz.
 
-    Of given images, or of 16 of the run's own.
+    Of given images, or of 16 of the run's own. Where D's encoder was trained to invert G (objective
+    "began_cs"), G(Enc(x)) stands between the two.
     """
     config, state = restoring.restore(workdir, step)
     asked = {"num": num, "seed": seed, "average": average}
@@ -94,10 +108,17 @@ def invert(
     _keep_inputs(images, out, latents)
     names, x = _images(workdir, config, images, num, _INVERSIONS)
     found = inversion.invert(config, state, x, seed=seed, average=average)
-    _save_pairs(out, x, found.images)
-    files.write_npz(latents, z=found.z, residuals=found.residuals, names=np.array(names))
-    for name, residual in zip(names, found.residuals, strict=True):
-        print(f"{name}: mean |x - G(z)| = {residual:.4f}")
+    shown, arrays = [x, found.images], {"z": found.z, "residuals": found.residuals}
+    told = [f"mean |x - G(z)| = {residual:.4f}" for residual in found.residuals]
+    if config.objective.name == "began_cs":
+        encoded = inversion.by_encoder(config, state, x, average=average)
+        shown.insert(1, encoded.images)
+        arrays.update(z_encoded=encoded.z, residuals_encoded=encoded.residuals)
+        told = [f"{text}, by Enc {r:.4f}" for text, r in zip(told, encoded.residuals, strict=True)]
+    _save_beside(out, shown)
+    files.write_npz(latents, names=np.array(names), **arrays)
+    for name, text in zip(names, told, strict=True):
+        print(f"{name}: {text}")
     return [out, latents]
 
 
@@ -243,10 +264,10 @@ def _write_array(path: Path, shape: tuple[int, ...], blocks: Iterator[np.ndarray
             file.write(np.ascontiguousarray(block).tobytes())
 
 
-def _save_pairs(path: Path, a: np.ndarray, b: np.ndarray) -> None:
-    """Each of `a` with its partner of `b` to the right, in a nearly square grid."""
-    pairs = grids.grid(np.concatenate([a, b], axis=2), gap=_GAP)
-    grids.save_png(path, grids.enlarged(pairs, a.shape[1]))
+def _save_beside(path: Path, columns: Sequence[np.ndarray]) -> None:
+    """Each image of the first with its partners of the others to the right, in a grid."""
+    rows = grids.grid(np.concatenate(columns, axis=2), gap=_GAP)
+    grids.save_png(path, grids.enlarged(rows, columns[0].shape[1]))
 
 
 def _captioned(picture: np.ndarray, size: int, captions: Sequence[str]) -> Image.Image:

@@ -14,6 +14,7 @@ class Purpose(enum.IntEnum):
     SAMPLES = 2  # the fixed latents of a run's grids
     GENERATION = 3  # index: the sample
     INVERSION = 4  # the first latents of a search
+    NOISE = 5  # index: the step; of objectives with noise
 
 
 def key(seed: int | Array, purpose: Purpose, index: int | Array = 0) -> Array:

@@ -29,7 +29,7 @@ class Record:
     spread: Array  # of the fixed samples
     outside: Array  # the share of their values outside the pixels' range
     samples: Array | None  # float (N, R, R, C), where a grid is due
-    reconstructions: Array | None  # likewise
+    reconstructions: Array | None  # likewise, where D is an auto-encoder
     state: TrainState | None  # a copy, where a save is due
 
 
@@ -122,9 +122,10 @@ class Recorder:
         self._records.append({"step": record.step, "num_steps": num_steps, **scalars})
         alarms = health.alarms(self._config, self._records, self._since)
         self._telemetry.write_scalars(record.step, num_steps, scalars, alarms)
-        if record.samples is not None and record.reconstructions is not None:
-            grids = (record.samples, record.reconstructions)
-            samples, reconstructions = (pixels.to_uint8(images) for images in jax.device_get(grids))
+        if record.samples is not None:
+            samples, reconstructions = jax.tree.map(
+                pixels.to_uint8, jax.device_get((record.samples, record.reconstructions))
+            )
             self._telemetry.write_grids(record.step, samples, self._real, reconstructions)
         acted_on = health.acted_on(alarms)
         if acted_on and self._config.health.policy != "warn":

@@ -95,13 +95,15 @@ class Telemetry:
         self._tell(step, alarms)
 
     def write_grids(
-        self, step: int, samples: np.ndarray, real: np.ndarray, d_real: np.ndarray
+        self, step: int, samples: np.ndarray, real: np.ndarray, d_real: np.ndarray | None
     ) -> None:
-        """Records uint8 (N, H, W, C) samples, real images and their reconstructions.
+        """Records uint8 (N, H, W, C) samples, real images and, if there are, reconstructions.
 
         Samples also become samples/<images seen>.png; data never leaves the event file.
         """
-        named = {"samples": samples, "real": real, "reconstructions": d_real}
+        named = {"samples": samples, "real": real}
+        if d_real is not None:
+            named["reconstructions"] = d_real
         if self._tensorboard is not None:
             with self._without_tensorboard_if_it_fails():
                 shown = {name: grids.grid(images)[None] for name, images in named.items()}
@@ -176,7 +178,7 @@ class Silence:
         """Writes nothing."""
 
     def write_grids(
-        self, step: int, samples: np.ndarray, real: np.ndarray, d_real: np.ndarray
+        self, step: int, samples: np.ndarray, real: np.ndarray, d_real: np.ndarray | None
     ) -> None:
         """Writes nothing."""
 

@@ -8,7 +8,7 @@ from flax import struct
 from jax import Array
 from jax import numpy as jnp
 
-from began_jax import equilibrium, models, optimizers, randomness
+from began_jax import equilibrium, models, objectives, optimizers, randomness
 from began_jax.config import Config
 from began_jax.randomness import Purpose
 
@@ -50,7 +50,13 @@ def init(config: Config) -> TrainState:
     """The state before the first step, a pure function of the config and its seed."""
     key_generator, key_discriminator = jax.random.split(randomness.key(config.seed, Purpose.INIT))
     generator = models.init_generator(config.model, key_generator)
-    discriminator = models.init_discriminator(config.model, key_discriminator)
+    objective = objectives.of(config)
+    discriminator = models.init_discriminator(
+        config.model,
+        key_discriminator,
+        num_outputs=objective.num_outputs(config.model),
+        with_decoder=objective.is_auto_encoder,
+    )
     return TrainState(
         step=jnp.int32(0),
         seed=jnp.uint32(config.seed),

@@ -7,9 +7,10 @@ import optax
 from jax import Array
 from jax import numpy as jnp
 
-from began_jax import equilibrium, gradients, models, optimizers, pixels, randomness
+from began_jax import equilibrium, gradients, models, objectives, optimizers, pixels, randomness
 from began_jax.config import Config
 from began_jax.models import Params
+from began_jax.objectives import Context
 from began_jax.randomness import Purpose
 from began_jax.train_state import TrainState
 
@@ -41,8 +42,13 @@ def train_step(config: Config, state: TrainState, images: Array) -> tuple[TrainS
         x = random_flip(key_flip, x)
     z_d = models.sample_latents(config.model, key_d, len(images))
     z_g = z_d if began.shared_z else models.sample_latents(config.model, key_g, len(images))
-    carry = models.carry_at(config.model, state.step)
-    k = state.equilibrium.k
+    objective = objectives.of(config)
+    context = Context(
+        k=equilibrium.gain(state.equilibrium, began.lambda_p),
+        carry=models.carry_at(config.model, state.step),
+        step=state.step,
+        key=randomness.key(seed, Purpose.NOISE, state.step),
+    )
     learning_rate = config.optim.learning_rate * state.plateau.scale
 
     def descend(
@@ -51,21 +57,22 @@ def train_step(config: Config, state: TrainState, images: Array) -> tuple[TrainS
         return optimizers.descend(config.optim, params, grads, adam, learning_rate)
 
     d, g, parts = state.discriminator, state.generator, config.train.microbatches
-    if began.shared_z and not began.alternating:
+    if began.shared_z and not began.alternating and objective.energy is not None:
+        energy = objective.energy
         joint = gradients.mean_over_parts(
-            lambda x, z: gradients.joint(config, d, g, x, z, k, carry), parts, x, z_g
+            lambda x, z: gradients.joint(config, energy, d, g, x, z, context), parts, x, z_g
         )
         loss_real, loss_fake = joint.loss_real, joint.loss_fake
         new_d, adam_d = descend(d, joint.discriminator, state.discriminator_adam)
         new_g, adam_g = descend(g, joint.generator, state.generator_adam)
     else:
         loss_real, grads_d = gradients.mean_over_parts(
-            lambda x, z: gradients.discriminator(config, d, g, x, z, k, carry), parts, x, z_d
+            lambda x, z: gradients.discriminator(config, d, g, x, z, context), parts, x, z_d
         )
         new_d, adam_d = descend(d, grads_d, state.discriminator_adam)
         judge = new_d if began.alternating else d
         loss_fake, grads_g = gradients.mean_over_parts(
-            lambda z: gradients.generator(config, judge, g, z, carry), parts, z_g
+            lambda z: gradients.generator(config, judge, g, z, context), parts, z_g
         )
         new_g, adam_g = descend(g, grads_g, state.generator_adam)
 
@@ -81,13 +88,15 @@ def train_step(config: Config, state: TrainState, images: Array) -> tuple[TrainS
         discriminator_adam=adam_d,
         equilibrium=equilibrium.update(
             state.equilibrium, loss_real, loss_fake, gamma=began.gamma, lambda_k=began.lambda_k
-        ),
+        )
+        if objective.is_controlled
+        else state.equilibrium,
         plateau=optimizers.update_plateau(config.optim, state.plateau, m_global),
     )
     return new_state, {
         "loss_real": loss_real,
         "loss_fake": loss_fake,
-        "k": k,
+        "k": context.k,
         "balance": equilibrium.balance(loss_real, loss_fake, began.gamma),
         "m_global": m_global,
         "learning_rate": learning_rate,

@@ -33,10 +33,23 @@ def get_config() -> ConfigDict:
     config.began = began = ConfigDict()
     began.gamma = 0.5  # γ = E[L(G(z))] / E[L(x)], the diversity ratio, 0 to 1
     began.lambda_k = 0.001  # λ_k, gain of the controller per step
+    # λ_p, 0: the paper's. A part of k_t in proportion to the last step's γ L(x) − L(G(z)) [I].
+    began.lambda_p = 0.0
     began.k_init = 0.0  # k_0
     began.eta = 1  # η, 1: |v − D(v)|, 2: squared
     began.shared_z = False  # True: z_D = z_G, one generator forward instead of two
     began.alternating = False  # True: G's gradient is taken through the already updated D
+
+    config.objective = objective = ConfigDict()
+    # "began"; the others, each with its equation in began_jax/objectives: "began_cs", "denoising",
+    # "variational", "ebgan", "ebgan_pt", "hinge" (D is a critic, no auto-encoder).
+    objective.name = "began"
+    objective.cs_weight = 0.1  # began_cs: of mean |Enc(G(z)) - z|, the paper's
+    objective.noise_level = 0.1  # denoising: σ of D's input noise, pixels have the range 1 [I]
+    objective.noise_steps = 0  # denoising: steps over which it falls to 0; 0: constant [I]
+    objective.kl_weight = 0.05  # variational: β, the pixels' scale of Laplace noise [I]
+    objective.margin = 0.2  # ebgan, ebgan_pt: m, of the mean error of an image's pixels [I]
+    objective.pt_weight = 0.1  # ebgan_pt: of PT, the paper's
 
     config.optim = optim = ConfigDict()
     optim.learning_rate = 1e-4  # Adam's, for both networks; the paper starts in [5e-5, 1e-4]

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 from jax import numpy as jnp
 
-from began_jax import gradients, models
+from began_jax import gradients, models, objectives
+from began_jax.config import OBJECTIVES
+from began_jax.objectives import Context
 from tests.conftest import make_config
 
 
@@ -13,11 +15,21 @@ def setup(**overrides):
     config = make_config(**overrides)
     keys = jax.random.split(jax.random.key(0), 5)
     m = config.model
-    d = models.init_discriminator(m, keys[0])
+    objective = objectives.of(config)
+    d = models.init_discriminator(
+        m,
+        keys[0],
+        num_outputs=objective.num_outputs(m),
+        with_decoder=objective.is_auto_encoder,
+    )
     g = models.init_generator(m, keys[1])
     x = jax.random.uniform(keys[2], (3, m.resolution, m.resolution, m.channels)) - 0.5
     z_d, z_g = (models.sample_latents(m, key, 3) for key in keys[3:])
     return config, d, g, x, z_d, z_g
+
+
+def context(k, carry=None):
+    return Context(jnp.float32(k), carry, jnp.int32(0), jax.random.key(7))
 
 
 def assert_trees_equal(a, b):
@@ -28,11 +40,12 @@ def largest(tree):
     return max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(tree))
 
 
-def test_ds_loss_sends_nothing_to_g():
-    config, d, g, x, z, _ = setup()
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_ds_loss_sends_nothing_to_g(objective):
+    config, d, g, x, z, _ = setup(objective__name=objective, model__n_h=5)
 
     def sum_of_ds_gradient(g):
-        _, grads = gradients.discriminator(config, d, g, x, z, jnp.float32(0.5), None)
+        _, grads = gradients.discriminator(config, d, g, x, z, context(0.5))
         return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(grads))
 
     # The fakes are a constant to L_D, so nothing that comes out of it depends on G differentiably.
@@ -43,7 +56,7 @@ def test_at_k_zero_d_does_not_see_the_fakes_and_otherwise_does():
     config, d, g, x, z, other = setup()
 
     def grads(k, z):
-        return gradients.discriminator(config, d, g, x, z, jnp.float32(k), None)[1]
+        return gradients.discriminator(config, d, g, x, z, context(k))[1]
 
     assert_trees_equal(grads(0.0, z), grads(0.0, other))
     changed = jax.tree.map(lambda a, b: a - b, grads(0.5, z), grads(0.5, other))
@@ -54,7 +67,7 @@ def test_ds_gradient_is_the_difference_of_the_two_errors():
     config, d, g, x, z, _ = setup()
 
     def grads(k):
-        return gradients.discriminator(config, d, g, x, z, jnp.float32(k), None)[1]
+        return gradients.discriminator(config, d, g, x, z, context(k))[1]
 
     # Linear in k: the gradient at 0.5 lies half-way between those at 0 and at 1.
     half_way = jax.tree.map(lambda a, b: (a + b) / 2, grads(0.0), grads(1.0))
@@ -66,16 +79,19 @@ def test_ds_gradient_is_the_difference_of_the_two_errors():
 @pytest.mark.parametrize("preset", ["author", "fig1"])
 @pytest.mark.parametrize("eta", [1, 2])
 @pytest.mark.parametrize("k", [0.0, 0.3])
-def test_joint_agrees_with_the_papers_form(preset, eta, k):
-    config, d, g, x, z, _ = setup(model__preset=preset, began__eta=eta, began__shared_z=True)
-    k, carry = jnp.float32(k), jnp.float32(0.25)
+@pytest.mark.parametrize("objective", ["began", "denoising", "variational"])
+def test_joint_agrees_with_the_papers_form(preset, eta, k, objective):
+    config, d, g, x, z, _ = setup(
+        model__preset=preset, began__eta=eta, began__shared_z=True, objective__name=objective
+    )
+    now, energy = context(k, jnp.float32(0.25)), objectives.of(config).energy
 
     @jax.jit  # as one program, for the same arithmetic where the two do the same
     def both():
         return (
-            gradients.joint(config, d, g, x, z, k, carry),
-            gradients.discriminator(config, d, g, x, z, k, carry),
-            gradients.generator(config, d, g, z, carry),
+            gradients.joint(config, energy, d, g, x, z, now),
+            gradients.discriminator(config, d, g, x, z, now),
+            gradients.generator(config, d, g, z, now),
         )
 
     joint, (loss_real, grads_d), (loss_fake, grads_g) = both()
@@ -101,11 +117,11 @@ def test_a_form_s_gradients_are_the_plain_ones(preset, form):
     shape = {"model__resolution": 32, "model__n": 9, "model__preset": preset}
     plain, d, g, x, z, _ = setup(**shape, model__conv="plain")
     fast, *_ = setup(**shape, model__conv=form)
-    k, carry = jnp.float32(0.3), jnp.float32(0.25)
+    now = context(0.3, jnp.float32(0.25))
 
     def both(config):
-        loss_real, grads_d = gradients.discriminator(config, d, g, x, z, k, carry)
-        loss_fake, grads_g = gradients.generator(config, d, g, z, carry)
+        loss_real, grads_d = gradients.discriminator(config, d, g, x, z, now)
+        loss_fake, grads_g = gradients.generator(config, d, g, z, now)
         return (loss_real, loss_fake), (grads_d, grads_g)
 
     (losses, grads), (expected_losses, expected) = jax.jit(lambda: (both(fast), both(plain)))()

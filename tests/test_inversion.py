@@ -1,7 +1,7 @@
 import numpy as np
 from jax import numpy as jnp
 
-from began_jax import generate, inversion, train_state
+from began_jax import generate, inversion, models, train_state
 from tests.conftest import make_config
 
 
@@ -55,3 +55,16 @@ def test_what_is_found_for_an_image_does_not_depend_on_the_others():
     np.testing.assert_array_equal(many.z[:2], few.z)
     np.testing.assert_array_equal(many.residuals[:2], few.residuals)
     assert len(np.unique(many.z, axis=0)) == 18
+
+
+def test_an_encoder_s_latents_are_its_codes_and_tell_their_residuals():
+    config = make_config(model__carry_steps=0, model__n_h=5, objective__name="began_cs")
+    state = train_state.init(config)
+    images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
+    found = inversion.by_encoder(config, state, images)
+    codes = models.encode(config.model, state.discriminator, images / 255.0 - 0.5, None)
+    np.testing.assert_allclose(found.z, np.clip(codes, -1, 1), rtol=1e-4, atol=1e-5)
+    assert (np.abs(np.asarray(codes)) > 1).any()
+    np.testing.assert_array_equal(found.images, generate.from_latents(config, state, found.z))
+    expected = np.abs(images / 255.0 - found.images / 255.0).mean((1, 2, 3))
+    np.testing.assert_allclose(found.residuals, expected, rtol=1e-5)

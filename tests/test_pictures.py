@@ -274,3 +274,20 @@ def test_a_run_without_checkpoints_is_told(run, tmp_path):
     with pytest.raises(errors.UserError, match="no readable checkpoint"):
         pictures.timeline(tmp_path, None, num=2, seed=0, average=True)
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_where_d_s_encoder_inverts_g_its_images_stand_between(tmp_path, capsys):
+    config = make_config(model__n_h=5, objective__name="began_cs", train__num_steps=2)
+    train.train(config, tmp_path / "run")
+    picture, latents = pictures.invert(tmp_path / "run", num=1, **OPTIONS)
+    assert cells(picture).shape == (R, 3 * R, 3)
+    with np.load(latents) as saved:
+        assert saved["z_encoded"].shape == saved["z"].shape == (1, 5)
+        assert f"by Enc {saved['residuals_encoded'][0]:.4f}" in capsys.readouterr().out
+
+
+def test_a_critic_has_samples_and_no_reconstructions(tmp_path):
+    train.train(make_config(objective__name="hinge", train__num_steps=2), tmp_path / "run")
+    pictures.sample(tmp_path / "run", num=2, **OPTIONS)
+    with pytest.raises(errors.UserError, match=r"its D \('hinge'\) is a critic"):
+        pictures.reconstruct(tmp_path / "run")

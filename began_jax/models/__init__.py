@@ -1,7 +1,8 @@
 """The generator G and the auto-encoding discriminator D as pure functions of their parameters.
 
 Parameters are nested dicts of float32 arrays: G's are {layer: {kernel, bias}}, D's are
-{"encoder": ..., "decoder": ...}. Linen stays inside this package.
+{"encoder": ..., "decoder": ...}, without a decoder where D is a plain critic. Linen stays inside
+this package.
 """
 
 from typing import Any
@@ -39,14 +40,25 @@ def generate(config: ModelConfig, params: Params, z: Array, carry: Array | None)
 
 
 def encode(config: ModelConfig, params: Params, x: Array, carry: Array | None) -> Array:
-    """Enc(x): images (B, R, R, C) to codes (B, N_h) in the compute dtype; `params` are D's."""
-    return _apply(Encoder(config), params["encoder"], x, carry)
+    """Enc(x): images (B, R, R, C) to codes in the compute dtype; `params` are D's.
+
+    (B, N_h), of a variational D (B, 2 N_h) with the means first, of a critic (B, 1).
+    """
+    num_outputs = params["encoder"]["fc"]["bias"].size
+    return _apply(Encoder(config, num_outputs), params["encoder"], x, carry)
+
+
+def decode(config: ModelConfig, params: Params, h: Array, carry: Array | None) -> Array:
+    """Dec(h): codes (B, N_h) to float32 images (B, R, R, C); `params` are D's."""
+    return _apply(Decoder(config), params["decoder"], h, carry).astype(jnp.float32)
 
 
 def reconstruct(config: ModelConfig, params: Params, x: Array, carry: Array | None) -> Array:
-    """D(x) = Dec(Enc(x)): images (B, R, R, C) to float32 images of the same shape."""
-    h = encode(config, params, x, carry)
-    return _apply(Decoder(config), params["decoder"], h, carry).astype(jnp.float32)
+    """D(x) = Dec(Enc(x)): images (B, R, R, C) to float32 images of the same shape.
+
+    By the mean of a variational D's codes.
+    """
+    return decode(config, params, encode(config, params, x, carry)[:, : config.n_h], carry)
 
 
 def init_generator(config: ModelConfig, key: Array) -> Params:
@@ -54,14 +66,20 @@ def init_generator(config: ModelConfig, key: Array) -> Params:
     return _init(config, key, Decoder(config), (1, config.n_z))
 
 
-def init_discriminator(config: ModelConfig, key: Array) -> Params:
-    """D's initial parameters; see `_init` for the distributions."""
+def init_discriminator(
+    config: ModelConfig, key: Array, *, num_outputs: int | None = None, with_decoder: bool = True
+) -> Params:
+    """D's initial parameters; see `_init` for the distributions.
+
+    `num_outputs`: of the encoder; N_h, where it is None.
+    """
     key_encoder, key_decoder = jax.random.split(key)
     image_shape = (1, config.resolution, config.resolution, config.channels)
-    return {
-        "encoder": _init(config, key_encoder, Encoder(config), image_shape),
-        "decoder": _init(config, key_decoder, Decoder(config), (1, config.n_h)),
-    }
+    encoder = Encoder(config, num_outputs or config.n_h)
+    params = {"encoder": _init(config, key_encoder, encoder, image_shape)}
+    if with_decoder:
+        params["decoder"] = _init(config, key_decoder, Decoder(config), (1, config.n_h))
+    return params
 
 
 def num_parameters(params: Params) -> int:

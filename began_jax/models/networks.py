@@ -29,9 +29,10 @@ class Upsampled(NamedTuple):
 
 
 class Encoder(nn.Module):
-    """Images (B, R, R, C) to codes (B, N_h)."""
+    """Images (B, R, R, C) to codes (B, num_outputs)."""
 
     config: ModelConfig
+    num_outputs: int
 
     @nn.compact
     def __call__(self, x: Array, carry: Array | None) -> Array:
@@ -46,7 +47,7 @@ class Encoder(nn.Module):
         if c.preset == "fig1":
             for i in range(1, c.repeats + 1):
                 x = hidden([Upsampled(x)], (c.num_scales + 1) * c.n, f"bottom_conv{i}")
-        return nn.Dense(c.n_h, dtype=c.dtype, name="fc")(x.reshape(x.shape[0], -1))
+        return nn.Dense(self.num_outputs, dtype=c.dtype, name="fc")(x.reshape(x.shape[0], -1))
 
 
 class Decoder(nn.Module):

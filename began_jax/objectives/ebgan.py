@@ -1,0 +1,61 @@
+"""EBGAN and EBGAN-PT (Zhao, Mathieu, LeCun 2016, arXiv 1609.03126).
+
+    L_D = mean E(x) + mean max(0, m − E(G(z)))        L_G = mean E(G(z)) [+ w · PT]
+
+E is the error of one image, mean |v − D(v)|^η over its pixels and channels; the margin m is in that
+unit, where pixels have the range 1. (Theirs, 20 for CelebA at 64×64, is for a norm of all pixels.)
+There is no controller: k_t stands still and M_global is only told.
+"""
+
+import jax
+from jax import Array
+from jax import numpy as jnp
+
+from began_jax import losses, models
+from began_jax.config import Config
+from began_jax.models import Params
+from began_jax.objectives.objective import Context, Objective
+
+
+def energies(config: Config, d: Params, v: Array, carry: Array | None) -> Array:
+    """E of each image, float32 (B,)."""
+    reconstruction = models.reconstruct(config.model, d, v, carry)
+    return jax.vmap(losses.reconstruction_error, in_axes=(0, 0, None))(
+        v, reconstruction, config.began.eta
+    )
+
+
+def pulling_away(codes: Array) -> Array:
+    """PT = 1 / (B (B − 1)) Σ_{i ≠ j} (S_i · S_j / (|S_i| |S_j|))² of codes (B, ...); 0 to 1.
+
+    It is small where the batch's codes point in different directions. Of one code it is 0.
+    """
+    rows = codes.reshape(len(codes), -1).astype(jnp.float32)
+    lengths_squared = jnp.square(rows).sum(axis=1, keepdims=True)
+    unit = rows * jax.lax.rsqrt(jnp.maximum(lengths_squared, 1e-24))
+    others = jnp.square(unit @ unit.T) * (1.0 - jnp.eye(len(rows)))
+    return others.sum() / max(len(rows) * (len(rows) - 1), 1)
+
+
+def _discriminator(
+    config: Config, d: Params, x: Array, fake: Array, z: Array, context: Context
+) -> tuple[Array, Array]:
+    del z
+    loss_real = energies(config, d, x, context.carry).mean()
+    shortfall = config.objective.margin - energies(config, d, fake, context.carry)
+    return loss_real + jnp.maximum(0.0, shortfall).mean(), loss_real
+
+
+def _generator(config: Config, d: Params, fake: Array, context: Context) -> tuple[Array, Array]:
+    loss_fake = energies(config, d, fake, context.carry).mean()
+    return loss_fake, loss_fake
+
+
+def _generator_pt(config: Config, d: Params, fake: Array, context: Context) -> tuple[Array, Array]:
+    loss_fake = energies(config, d, fake, context.carry).mean()
+    codes = models.encode(config.model, d, fake, context.carry)
+    return loss_fake + config.objective.pt_weight * pulling_away(codes), loss_fake
+
+
+OBJECTIVE = Objective(_discriminator, _generator, is_controlled=False)
+OBJECTIVE_PT = OBJECTIVE._replace(generator=_generator_pt)

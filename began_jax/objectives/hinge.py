@@ -1,0 +1,43 @@
+"""A plain critic: must D be an auto-encoder? D's encoder with one output C, and no decoder.
+
+    L_D = mean max(0, 1 − C(x)) + mean max(0, 1 + C(G(z)))        L_G = −mean C(G(z))
+
+(Lim and Ye 2017, arXiv 1705.02894; Miyato et al. 2018.) What is recorded as L(x) and L(G(z)) are
+the two terms of L_D; there is no controller, and M_global, made of them, measures nothing.
+"""
+
+from jax import Array
+from jax import numpy as jnp
+
+from began_jax import models
+from began_jax.config import Config
+from began_jax.models import Params
+from began_jax.objectives.objective import Context, Objective
+
+
+def critic(config: Config, d: Params, v: Array, carry: Array | None) -> Array:
+    """C of each image, float32 (B,)."""
+    return models.encode(config.model, d, v, carry)[:, 0].astype(jnp.float32)
+
+
+def _discriminator(
+    config: Config, d: Params, x: Array, fake: Array, z: Array, context: Context
+) -> tuple[Array, Array]:
+    del z
+    loss_real = jnp.maximum(0.0, 1.0 - critic(config, d, x, context.carry)).mean()
+    loss_fake = jnp.maximum(0.0, 1.0 + critic(config, d, fake, context.carry)).mean()
+    return loss_real + loss_fake, loss_real
+
+
+def _generator(config: Config, d: Params, fake: Array, context: Context) -> tuple[Array, Array]:
+    values = critic(config, d, fake, context.carry)
+    return -values.mean(), jnp.maximum(0.0, 1.0 + values).mean()
+
+
+OBJECTIVE = Objective(
+    _discriminator,
+    _generator,
+    is_controlled=False,
+    num_outputs=lambda _: 1,
+    is_auto_encoder=False,
+)
