@@ -14,7 +14,7 @@ from typing import Any
 
 from began_jax import errors
 
-PRESETS = ("author", "fig1")
+PRESETS = ("author", "fig1", "ebgan")
 INITS = ("paper", "he")
 DTYPES = ("float32", "bfloat16")
 CONVS = ("auto", "plain", "phases", "winograd")
@@ -23,6 +23,9 @@ POLICIES = ("warn", "stop", "rollback")
 CROPS = ("center", "celeba")
 NETWORKS = ("random_conv", "efficientnet_lite0", "inception")
 OBJECTIVES = ("began", "began_cs", "denoising", "variational", "ebgan", "ebgan_pt", "hinge")
+# Objectives whose encoder must end in a vector; that need the whole batch at once.
+_OF_VECTORS = ("began_cs", "variational", "hinge")
+_OF_WHOLE_BATCHES = ("denoising", "variational", "ebgan_pt")
 BOTTLENECK_SIZE = 8  # height and width at the encoder/decoder boundary, at every resolution
 
 _FREE_ON_RESUME = (
@@ -83,6 +86,13 @@ class ModelConfig:
     def num_scales(self) -> int:
         """S = log2(resolution / 8), the number of halvings down to 8×8."""
         return int(math.log2(self.resolution // BOTTLENECK_SIZE))
+
+    @property
+    def code_size(self) -> int:
+        """The numbers of a code of D: N_h or, of preset "ebgan", (R/8)² maps of 4n."""
+        if self.preset == "ebgan":
+            return (self.resolution // 8) ** 2 * 4 * self.n
+        return self.n_h
 
 
 @dataclasses.dataclass(frozen=True)
@@ -324,6 +334,11 @@ def _rules(config: Config) -> list[tuple[str, bool, str]]:
         ("model.n_z", m.n_z >= 1, "1 or more"),
         ("model.repeats", m.repeats >= 1, "1 or more"),
         ("model.carry_steps", m.carry_steps >= 0, "0 (off) or more"),
+        (
+            "model.carry_steps",
+            m.preset != "ebgan" or m.carry_steps <= 0,
+            "0 is needed: model.preset 'ebgan' has no vanishing residual",
+        ),
         ("model.init", m.init in INITS, f"one of {INITS}"),
         ("model.dtype", m.dtype in DTYPES, f"one of {DTYPES}"),
         ("model.conv", m.conv in CONVS, f"one of {CONVS}"),
@@ -345,8 +360,13 @@ def _rules(config: Config) -> list[tuple[str, bool, str]]:
         ),
         (
             "objective.name",
-            j.name != "ebgan_pt" or t.microbatches == 1,
-            "its term is of the whole batch: train.microbatches 1 is needed",
+            m.preset != "ebgan" or j.name not in _OF_VECTORS,
+            "its encoder gives a vector, that of model.preset 'ebgan' gives maps",
+        ),
+        (
+            "objective.name",
+            j.name not in _OF_WHOLE_BATCHES or t.microbatches == 1,
+            "its noise or its term is of the whole batch: train.microbatches 1 is needed",
         ),
         ("objective.cs_weight", j.cs_weight >= 0, "0 or more"),
         ("objective.noise_level", j.noise_level >= 0, "0 or more"),

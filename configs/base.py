@@ -13,9 +13,9 @@ def get_config() -> ConfigDict:
     config.seed = 0  # everything random is a function of (seed, step)
 
     config.model = model = ConfigDict()
-    model.preset = (
-        "author"  # "author": the first author's layer library; "fig1": the paper's Fig. 1
-    )
+    # "author": the first author's layer library; "fig1": the paper's Fig. 1; "ebgan": EBGAN's own
+    # networks, to which n_h, repeats, skips and conv do not apply (models/ebgan_networks.py).
+    model.preset = "author"
     model.resolution = 64  # pixels, height = width: 16, 32, 64, 128 or 256
     model.channels = 3  # 3 (RGB) or 1 (grey)
     model.n = 128  # n, base channel width

@@ -185,9 +185,11 @@ def test_ebgan_pt_adds_the_term_to_gs_loss_alone():
     assert of_d[0] == of_d[1]
 
 
-def test_ebgan_pts_term_is_of_the_whole_batch():
-    with pytest.raises(ConfigError, match="its term is of the whole batch"):
-        config_of("ebgan_pt", train__microbatches=2)
+@pytest.mark.parametrize("name", ["ebgan_pt", "denoising", "variational"])
+def test_what_is_of_the_whole_batch_is_not_computed_in_parts(name):
+    # The same key would give all parts the same noise.
+    with pytest.raises(ConfigError, match="its noise or its term is of the whole batch"):
+        config_of(name, train__microbatches=2)
 
 
 # BEGAN-CS.

@@ -2,7 +2,8 @@
 
 Parameters are nested dicts of float32 arrays: G's are {layer: {kernel, bias}}, D's are
 {"encoder": ..., "decoder": ...}, without a decoder where D is a plain critic. Linen stays inside
-this package.
+this package. BEGAN's networks are in `networks`, those of preset "ebgan" in `ebgan_networks`; their
+N_h is `ModelConfig.code_size`.
 """
 
 from typing import Any
@@ -13,7 +14,7 @@ from jax import Array
 from jax import numpy as jnp
 
 from began_jax.config import ModelConfig
-from began_jax.models.networks import Decoder, Encoder
+from began_jax.models import ebgan_networks, networks
 
 Params = Any
 
@@ -36,7 +37,7 @@ def sample_latents(config: ModelConfig, key: Array, num: int) -> Array:
 
 def generate(config: ModelConfig, params: Params, z: Array, carry: Array | None) -> Array:
     """G(z): latents (B, N_z) in [−1, 1] to float32 images (B, R, R, C) around [−0.5, 0.5]."""
-    return _apply(Decoder(config), params, z, carry).astype(jnp.float32)
+    return _apply(_generator(config), params, z, carry).astype(jnp.float32)
 
 
 def encode(config: ModelConfig, params: Params, x: Array, carry: Array | None) -> Array:
@@ -44,13 +45,14 @@ def encode(config: ModelConfig, params: Params, x: Array, carry: Array | None) -
 
     (B, N_h), of a variational D (B, 2 N_h) with the means first, of a critic (B, 1).
     """
-    num_outputs = params["encoder"]["fc"]["bias"].size
-    return _apply(Encoder(config, num_outputs), params["encoder"], x, carry)
+    fc = params["encoder"].get("fc")  # the last layer, which of preset "ebgan" is none
+    num_outputs = fc["bias"].size if fc else config.code_size
+    return _apply(_encoder(config, num_outputs), params["encoder"], x, carry)
 
 
 def decode(config: ModelConfig, params: Params, h: Array, carry: Array | None) -> Array:
     """Dec(h): codes (B, N_h) to float32 images (B, R, R, C); `params` are D's."""
-    return _apply(Decoder(config), params["decoder"], h, carry).astype(jnp.float32)
+    return _apply(_decoder(config), params["decoder"], h, carry).astype(jnp.float32)
 
 
 def reconstruct(config: ModelConfig, params: Params, x: Array, carry: Array | None) -> Array:
@@ -58,12 +60,12 @@ def reconstruct(config: ModelConfig, params: Params, x: Array, carry: Array | No
 
     By the mean of a variational D's codes.
     """
-    return decode(config, params, encode(config, params, x, carry)[:, : config.n_h], carry)
+    return decode(config, params, encode(config, params, x, carry)[:, : config.code_size], carry)
 
 
 def init_generator(config: ModelConfig, key: Array) -> Params:
     """G's initial parameters; see `_init` for the distributions."""
-    return _init(config, key, Decoder(config), (1, config.n_z))
+    return _init(config, key, _generator(config), (1, config.n_z))
 
 
 def init_discriminator(
@@ -75,16 +77,34 @@ def init_discriminator(
     """
     key_encoder, key_decoder = jax.random.split(key)
     image_shape = (1, config.resolution, config.resolution, config.channels)
-    encoder = Encoder(config, num_outputs or config.n_h)
+    encoder = _encoder(config, num_outputs or config.code_size)
     params = {"encoder": _init(config, key_encoder, encoder, image_shape)}
     if with_decoder:
-        params["decoder"] = _init(config, key_decoder, Decoder(config), (1, config.n_h))
+        params["decoder"] = _init(config, key_decoder, _decoder(config), (1, config.code_size))
     return params
 
 
 def num_parameters(params: Params) -> int:
     """The number of scalars in a tree of arrays or of their shapes."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def _generator(config: ModelConfig) -> nn.Module:
+    if config.preset == "ebgan":
+        return ebgan_networks.Generator(config)
+    return networks.Decoder(config)
+
+
+def _encoder(config: ModelConfig, num_outputs: int) -> nn.Module:
+    if config.preset == "ebgan":
+        return ebgan_networks.Encoder(config)
+    return networks.Encoder(config, num_outputs)
+
+
+def _decoder(config: ModelConfig) -> nn.Module:
+    if config.preset == "ebgan":
+        return ebgan_networks.Decoder(config)
+    return networks.Decoder(config)
 
 
 def _apply(module: nn.Module, params: Params, inputs: Array, carry: Array | None) -> Array:
@@ -99,7 +119,8 @@ def _init(
     """Zero biases; kernels truncated normal, cut at two sigma.
 
     init "paper": sigma 0.01 before the cut, as the first author's layer library; "he": a standard
-    deviation after the cut of √(2 / fan_in). One draw serves all kernels: an initialiser a layer
+    deviation after the cut of √(2 / fan_in), with all taps of a transposed convolution in fan_in,
+    though an output reads a quarter of them. One draw serves all kernels: an initialiser a layer
     takes XLA half a minute to compile.
     """
     shapes = jax.eval_shape(

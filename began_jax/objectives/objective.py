@@ -41,7 +41,7 @@ class Objective(NamedTuple):
     is_controlled: bool = True
     """Whether k_t enters; else the controller stands still."""
 
-    num_outputs: Callable[[ModelConfig], int] = lambda model: model.n_h
+    num_outputs: Callable[[ModelConfig], int] = lambda model: model.code_size
     """Of D's encoder."""
 
     is_auto_encoder: bool = True
