@@ -65,7 +65,7 @@ class Generator(nn.Module):
         """`carry` is what the other presets' networks take."""
         c = self.config
         size = c.resolution // 16
-        x = nn.Dense(size * size * 16 * c.n, dtype=c.dtype, name="fc")(z.astype(c.dtype))
+        x = nn.Dense(size * size * 16 * c.n, dtype=c.dtype, name="fc")(z)
         x = jax.nn.relu(x).reshape(-1, size, size, 16 * c.n)
         return _to_image(c, x, (8 * c.n, 4 * c.n, 2 * c.n), jax.nn.relu)
 

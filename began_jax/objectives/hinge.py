@@ -3,7 +3,8 @@
     L_D = mean max(0, 1 − C(x)) + mean max(0, 1 + C(G(z)))        L_G = −mean C(G(z))
 
 (Lim and Ye 2017, arXiv 1705.02894; Miyato et al. 2018.) What is recorded as L(x) and L(G(z)) are
-the two terms of L_D; there is no controller, and M_global, made of them, measures nothing.
+the two terms of L_D; there is no controller, and M_global, made of them, measures nothing (nor is
+its plateau a reason to halve the learning rate: `optim.min_learning_rate` can forbid it).
 """
 
 from jax import Array
