@@ -16,6 +16,7 @@ from launch.run_folders import RunFolder, is_finite
 from launch.tables import Group
 
 _SIZE, _DPI = (5.4, 3.0), 170  # inches; about 900 pixels wide
+_PANELS_WIDTH, _PANEL_HEIGHT, _PANELS_IN_A_ROW, _PANELS_DPI = 10.0, 2.6, 3, 100
 _LOG_FROM = 50  # of the largest over the smallest value
 _MOST_TICKS = 8
 _DIVERSITY = ("sample_spread", "recall", "coverage", "ms_ssim")
@@ -46,19 +47,16 @@ def colours(num: int) -> list[str]:
 def curves(groups: Sequence[Group], name: str) -> bytes | None:
     """A metric over the images seen: runs thin, the mean of each group thick; None: of no run."""
     figure, axes = _figure(CURVES[name])
-    num_drawn = 0
-    for group, colour in zip(groups, colours(len(groups)), strict=True):
-        drawn = [series for run in group.runs if (series := _series(run, name))]
-        num_drawn += len(drawn)
-        if len(drawn) > 1:
-            for series in drawn:
-                axes.plot(list(series), list(series.values()), color=colour, lw=0.7, alpha=0.45)
-        mean = mean_series(drawn)
-        mark = "." if len(mean) == 1 else ""  # a line through one point cannot be seen
-        axes.plot(list(mean), list(mean.values()), color=colour, lw=1.8, marker=mark)
-    axes.set_xlabel("images seen")
-    axes.xaxis.set_major_formatter(lambda value, _: _short_number(value))
-    return _png(figure) if num_drawn else None
+    return _png(figure) if _draw_curves(axes, groups, name) else None
+
+
+def curve_panels(groups: Sequence[Group], names: Sequence[str]) -> bytes:
+    """Curves as above, each in a panel of its own."""
+    figure, panels = _panels(len(names), _PANEL_HEIGHT)
+    for axes, name in zip(panels, names, strict=True):
+        axes.set_title(CURVES.get(name, name), fontsize=10, parse_math=False)
+        _draw_curves(axes, groups, name)
+    return _png(figure)
 
 
 def mean_series(drawn: Sequence[Mapping[float, float]]) -> dict[float, float]:
@@ -100,15 +98,58 @@ def lines(groups: Sequence[Group], field: str) -> list[Line]:
 def against(groups: Sequence[Group], field: str, metric: str, kind: str) -> bytes | None:
     """A metric over a field: runs as dots, means with standard deviations; None: of no run."""
     figure, axes = _figure(f"{metric} ({kind})")
-    several = tables.has_several_evaluations([run for group in groups for run in group.runs])
+    return _png(figure) if _draw_against(axes, groups, field, metric) else None
+
+
+def against_panels(groups: Sequence[Group], field: str, titles: Mapping[str, str]) -> bytes:
+    """Metrics over a field as above, each in a panel of its own with a title."""
+    figure, panels = _panels(len(titles), _PANEL_HEIGHT)
+    for axes, (metric, title) in zip(panels, titles.items(), strict=True):
+        axes.set_title(title, fontsize=10, parse_math=False)
+        _draw_against(axes, groups, field, metric)
+    if len(drawn := lines(groups, field)) > 1:
+        panels[0].legend([line.label for line in drawn], fontsize=7)
+    return _png(figure)
+
+
+def side_by_side_panels(groups: Sequence[Group], titles: Mapping[str, str]) -> bytes:
+    """Metrics of groups, a row each: runs as dots, means with standard deviations as bars."""
+    figure, panels = _panels(len(titles), 0.8 + 0.22 * len(groups), sharey=True)
+    for axes, (metric, title) in zip(panels, titles.items(), strict=True):
+        axes.set_title(title, fontsize=10, parse_math=False)
+        _draw_side_by_side(axes, groups, metric)
+    panels[0].set_yticks(range(len(groups)), labels=[_values(group) for group in groups])
+    panels[0].set_ylim(len(groups) - 0.5, -0.5)  # the first on top
+    return _png(figure)
+
+
+def _draw_curves(axes: Axes, groups: Sequence[Group], name: str) -> bool:
+    """Whether any run has the metric."""
+    num_drawn = 0
+    for group, colour in zip(groups, colours(len(groups)), strict=True):
+        drawn = [series for run in group.runs if (series := _series(run, name))]
+        num_drawn += len(drawn)
+        if len(drawn) > 1:
+            for series in drawn:
+                axes.plot(list(series), list(series.values()), color=colour, lw=0.7, alpha=0.45)
+        mean = mean_series(drawn)
+        mark = "." if len(mean) == 1 else ""  # a line through one point cannot be seen
+        axes.plot(list(mean), list(mean.values()), color=colour, lw=1.8, marker=mark)
+    axes.set_xlabel("images seen")
+    axes.xaxis.set_major_formatter(lambda value, _: _short_number(value))
+    return num_drawn > 0
+
+
+def _draw_against(axes: Axes, groups: Sequence[Group], field: str, metric: str) -> bool:
+    """Whether any run has the metric."""
     drawn = lines(groups, field)
     seen: set[float] = set()
+    several = _several(groups)
     for line, colour in zip(drawn, colours(len(drawn)), strict=True):
         means = []
         for x, runs in line.points:
-            values = [tables.metrics(run, several).get(metric) for run in runs]
-            known = [value for value in values if value is not None and is_finite(value)]
-            axes.plot([x] * len(known), known, ".", color=colour, alpha=0.6, ms=8)
+            known = _known(runs, metric, several)
+            axes.plot([x] * len(known), known, ".", color=colour, alpha=0.6, ms=8, label="_")
             if known:
                 means.append((x, *tables.mean_and_spread(known)))
         seen.update(x for x, _, _ in means)
@@ -122,7 +163,30 @@ def against(groups: Sequence[Group], field: str, metric: str, kind: str) -> byte
         )
     _scale(axes, sorted(seen))
     axes.set_xlabel(field, parse_math=False)
-    return _png(figure) if seen else None
+    return bool(seen)
+
+
+def _draw_side_by_side(axes: Axes, groups: Sequence[Group], metric: str) -> None:
+    several = _several(groups)
+    for row, group in enumerate(groups):
+        known = _known(group.runs, metric, several)
+        if known:
+            mean, spread = tables.mean_and_spread(known)
+            axes.errorbar(mean, row, xerr=spread or 0.0, fmt="|", color="C0", lw=1.5, capsize=3)
+        axes.plot(known, [row] * len(known), ".", color="C0", alpha=0.6, ms=7)
+
+
+def _several(groups: Sequence[Group]) -> bool:
+    return tables.has_several_evaluations([run for group in groups for run in group.runs])
+
+
+def _known(runs: Sequence[RunFolder], metric: str, several: bool) -> list[float]:
+    values = [tables.metrics(run, several).get(metric) for run in runs]
+    return [value for value in values if value is not None and is_finite(value)]
+
+
+def _values(group: Group) -> str:
+    return ", ".join(map(tables.text, group.settings.values()))
 
 
 def _series(run: RunFolder, name: str) -> dict[float, float]:
@@ -136,6 +200,18 @@ def _figure(title: str) -> tuple[Figure, Axes]:
     axes.grid(alpha=0.25)
     axes.tick_params(labelsize=8)
     return figure, axes
+
+
+def _panels(num: int, height: float, *, sharey: bool = False) -> tuple[Figure, list[Axes]]:
+    """So many axes in rows, `height` inches each."""
+    rows = math.ceil(num / _PANELS_IN_A_ROW)
+    figure = Figure(figsize=(_PANELS_WIDTH, rows * height), dpi=_PANELS_DPI, layout="constrained")
+    made = figure.subplots(rows, _PANELS_IN_A_ROW, squeeze=False, sharey=sharey).flat
+    for i, axes in enumerate(made):
+        axes.grid(alpha=0.25)
+        axes.tick_params(labelsize=8)
+        axes.set_visible(i < num)
+    return figure, list(made)[:num]
 
 
 def _scale(axes: Axes, xs: Sequence[float]) -> None:

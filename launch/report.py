@@ -11,14 +11,14 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Python itself adds launch/ alone
 
 from PIL import Image
 
 from began_jax import errors, files
-from launch import run_folders, tables
+from launch import command_line, run_folders, tables
 from launch.run_folders import RunFolder
 from launch.tables import Group
 
@@ -32,22 +32,16 @@ class Picture(NamedTuple):
     caption: str
 
 
+@command_line.ending_in_one_line
 def main(arguments: Sequence[str]) -> int:
     """Does what the command line asks for; returns the exit status."""
-    try:
-        options = _parse(arguments)
-        runs, problems = run_folders.find([Path(path) for path in options.paths])
-        page, table, told = make(runs, problems)
-        out = Path(options.out)
-        out.mkdir(parents=True, exist_ok=True)
-        files.write_text(out / "report.html", page)
-        files.write_text(out / "runs.csv", table)
-    except errors.UserError as error:
-        print(error, file=sys.stderr)
-        return error.exit_status
-    except OSError as error:  # a folder that may not be read or written
-        print(errors.one_line(error), file=sys.stderr)
-        return errors.UserError.exit_status
+    options = _parse(arguments)
+    runs, problems = run_folders.find([Path(path) for path in options.paths])
+    page, table, told = make(runs, problems)
+    out = Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    files.write_text(out / "report.html", page)
+    files.write_text(out / "runs.csv", table)
     for name, reason in told:
         print(f"{name}: {reason}", file=sys.stderr)
     print(f"{out / 'report.html'} and runs.csv: {_counted(len(runs), 'run')}")
@@ -78,7 +72,7 @@ def make(
         origins=_origins(runs),
         problems=unreadable,
         runs=runs,
-        group_table=tables.group_table(groups),
+        group_table=tables.group_table(groups, tables.metric_names(runs)),
         run_table=tables.run_table(runs),
         common=[(name, tables.text(value)) for name, value in tables.common(runs).items()],
         curve_legend=_legend([f"{_label(g)} (n = {len(g.runs)})" for g in groups], charts),
@@ -89,18 +83,8 @@ def make(
     return page, tables.to_csv(runs), unreadable
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line instead of the usage and a line."""
-        raise errors.UserError(f"{message}; see --help")
-
-
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_line.Parser(__doc__)
     parser.add_argument(
         "paths", metavar="DIR", nargs="+", help="run folders, or folders above them"
     )

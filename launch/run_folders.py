@@ -81,6 +81,16 @@ def read(path: Path, name: str) -> RunFolder:
     )
 
 
+def checkpoint_steps(path: Path) -> list[int]:
+    """The steps of a run's whole checkpoints, ascending."""
+    return sorted(
+        int(one.name)
+        for one in (path / "checkpoints").glob("[0-9]*")
+        # Orbax renames a checkpoint to its step when all of it is written.
+        if one.name.isdecimal() and (one / "_CHECKPOINT_METADATA").is_file()
+    )
+
+
 def _below(path: Path, seen: set[Path]) -> Iterator[Path]:
     """Every run folder; links are followed, but no folder is visited twice."""
     resolved = path.resolve()

@@ -130,10 +130,9 @@ def run_table(runs: Sequence[RunFolder]) -> list[list[str]]:
     return lines
 
 
-def group_table(found: Sequence[Group]) -> list[list[str]]:
-    """A line for each group: 'mean ± standard deviation' of each metric over its runs."""
-    runs = [run for group in found for run in group.runs]
-    names, several = metric_names(runs), has_several_evaluations(runs)
+def group_table(found: Sequence[Group], names: Sequence[str]) -> list[list[str]]:
+    """A line for each group: 'mean ± standard deviation' of these metrics over its runs."""
+    several = has_several_evaluations([run for group in found for run in group.runs])
     settings = list(found[0].settings) if found else []
     lines = [[*settings, "n", *names]]
     for group in found:

@@ -1,0 +1,27 @@
+"""What public code does otherwise than the paper, one deviation at a time and all together."""
+
+from began_jax.config import Config
+from launch.studies import Study
+
+
+def get_study(base: Config) -> Study:
+    rate, gain = base.optim.learning_rate, base.began.lambda_k
+    public = {
+        "alternating": "config.began.alternating=True",
+        "no skips": "config.model.skips=False",
+        "β1 = 0.5": "config.optim.b1=0.5",
+        "no average of G": "config.optim.ema_half_life_images=0",
+    }
+    changes = {
+        "one draw of z": "",
+        **public,
+        "those four together": " ".join(public.values()),
+        "η = 2": "config.began.eta=2",
+        "learning rate / 2": f"config.optim.learning_rate={rate / 2}",
+        "λ_k / 10": f"config.began.lambda_k={gain / 10}",
+    }
+    shared = {label: f"config.began.shared_z=True {text}" for label, text in changes.items()}
+    return Study(
+        question="What do the deviations of public code from the paper cost?",
+        points={"two draws of z": "config.began.shared_z=False", **shared},
+    )

@@ -1,0 +1,24 @@
+"""What all studies share on two CPU cores: synthetic faces at 16×16, a minute a run.
+
+    python main.py --config=configs/studies/small.py
+
+configs/demo.py at half its resolution; its docstring tells how that departs from the paper.
+
+Hardware and time: see docs/studies.md.
+Expected: see docs/studies.md.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import demo
+
+
+def get_config() -> ConfigDict:
+    config = demo.get_config()
+    config.name = "small"
+    config.model.resolution = 16
+    # A sixth of the run, so that the curves of studies have six points.
+    config.train.keep_checkpoint_every_steps = 1_000
+    config.eval.num_samples = 5_000
+    config.eval.num_seeds = 1
+    return config
