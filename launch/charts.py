@@ -50,12 +50,14 @@ def curves(groups: Sequence[Group], name: str) -> bytes | None:
     return _png(figure) if _draw_curves(axes, groups, name) else None
 
 
-def curve_panels(groups: Sequence[Group], names: Sequence[str]) -> bytes:
-    """Curves as above, each in a panel of its own."""
-    figure, panels = _panels(len(names), _PANEL_HEIGHT)
-    for axes, name in zip(panels, names, strict=True):
-        axes.set_title(CURVES.get(name, name), fontsize=10, parse_math=False)
+def curve_panels(groups: Sequence[Group], titles: Mapping[str, str]) -> bytes:
+    """Curves as above, each in a panel of its own with a title."""
+    figure, panels = _panels(len(titles), _PANEL_HEIGHT)
+    for axes, (name, title) in zip(panels, titles.items(), strict=True):
+        axes.set_title(title, fontsize=10, parse_math=False)
         _draw_curves(axes, groups, name)
+    if len(groups) > 1:
+        panels[0].legend(fontsize=7)
     return _png(figure)
 
 
@@ -107,8 +109,8 @@ def against_panels(groups: Sequence[Group], field: str, titles: Mapping[str, str
     for axes, (metric, title) in zip(panels, titles.items(), strict=True):
         axes.set_title(title, fontsize=10, parse_math=False)
         _draw_against(axes, groups, field, metric)
-    if len(drawn := lines(groups, field)) > 1:
-        panels[0].legend([line.label for line in drawn], fontsize=7)
+    if len(lines(groups, field)) > 1:
+        panels[0].legend(fontsize=7)
     return _png(figure)
 
 
@@ -133,8 +135,14 @@ def _draw_curves(axes: Axes, groups: Sequence[Group], name: str) -> bool:
             for series in drawn:
                 axes.plot(list(series), list(series.values()), color=colour, lw=0.7, alpha=0.45)
         mean = mean_series(drawn)
-        mark = "." if len(mean) == 1 else ""  # a line through one point cannot be seen
-        axes.plot(list(mean), list(mean.values()), color=colour, lw=1.8, marker=mark)
+        mark = "." if len(mean) < 10 else ""  # a line through one point cannot be seen
+        axes.plot(
+            *(list(mean), list(mean.values())),
+            label=group.label,
+            color=colour,
+            lw=1.8,
+            marker=mark,
+        )
     axes.set_xlabel("images seen")
     axes.xaxis.set_major_formatter(lambda value, _: _short_number(value))
     return num_drawn > 0
@@ -149,7 +157,7 @@ def _draw_against(axes: Axes, groups: Sequence[Group], field: str, metric: str) 
         means = []
         for x, runs in line.points:
             known = _known(runs, metric, several)
-            axes.plot([x] * len(known), known, ".", color=colour, alpha=0.6, ms=8, label="_")
+            axes.plot([x] * len(known), known, ".", color=colour, alpha=0.6, ms=8)
             if known:
                 means.append((x, *tables.mean_and_spread(known)))
         seen.update(x for x, _, _ in means)
@@ -157,6 +165,7 @@ def _draw_against(axes: Axes, groups: Sequence[Group], field: str, metric: str) 
             [x for x, _, _ in means],
             [mean for _, mean, _ in means],
             yerr=[spread or 0.0 for _, _, spread in means],
+            label=line.label,
             color=colour,
             lw=1.5,
             capsize=3,
@@ -174,6 +183,7 @@ def _draw_side_by_side(axes: Axes, groups: Sequence[Group], metric: str) -> None
             mean, spread = tables.mean_and_spread(known)
             axes.errorbar(mean, row, xerr=spread or 0.0, fmt="|", color="C0", lw=1.5, capsize=3)
         axes.plot(known, [row] * len(known), ".", color="C0", alpha=0.6, ms=7)
+    axes.locator_params(axis="x", nbins=5)
 
 
 def _several(groups: Sequence[Group]) -> bool:
@@ -206,12 +216,12 @@ def _panels(num: int, height: float, *, sharey: bool = False) -> tuple[Figure, l
     """So many axes in rows, `height` inches each."""
     rows = math.ceil(num / _PANELS_IN_A_ROW)
     figure = Figure(figsize=(_PANELS_WIDTH, rows * height), dpi=_PANELS_DPI, layout="constrained")
-    made = figure.subplots(rows, _PANELS_IN_A_ROW, squeeze=False, sharey=sharey).flat
+    made = list(figure.subplots(rows, _PANELS_IN_A_ROW, squeeze=False, sharey=sharey).flat)
     for i, axes in enumerate(made):
         axes.grid(alpha=0.25)
         axes.tick_params(labelsize=8)
         axes.set_visible(i < num)
-    return figure, list(made)[:num]
+    return figure, made[:num]
 
 
 def _scale(axes: Axes, xs: Sequence[float]) -> None:

@@ -3,7 +3,7 @@
 from began_jax.config import Config
 from launch.studies import Study
 
-LEVELS = (0.0, 0.05, 0.1, 0.2)  # of the range of pixels
+LEVELS = (0, 0.05, 0.1, 0.2)  # of the range of pixels
 
 
 def get_study(base: Config) -> Study:

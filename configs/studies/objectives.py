@@ -8,7 +8,7 @@ from launch.studies import Study
 def get_study(base: Config) -> Study:
     n_z = base.model.n_z  # began_cs compares codes with latents
     return Study(
-        question="What does BEGAN's objective give over its relatives, at equal steps and networks?",
+        question="What does BEGAN's objective give over its relatives?",
         points={
             name: f"config.objective.name={name} config.model.n_h={n_z}"
             for name in config_lib.OBJECTIVES
