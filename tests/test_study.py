@@ -101,7 +101,8 @@ def write_runs(folder, options="", fixed=(), **others):
         for step in (last // 2, last):
             (path / "checkpoints" / str(step)).mkdir(parents=True)
             (path / "checkpoints" / str(step) / "_CHECKPOINT_METADATA").touch()
-            write_report(path, step, fd_random_conv=run.config.began.gamma + run.config.seed)
+            fd = run.config.began.gamma + run.config.seed + (0 if step == last else 5)
+            write_report(path, step, fd_random_conv=fd)
     told = {"study": given[0], "budget": "small", "fixed": list(fixed), "command": "the command"}
     studies.save_settings(folder / "runs", told)
     return given
@@ -236,7 +237,7 @@ def test_every_checkpoint_is_evaluated_and_drawn(tmp_path, monkeypatch, capsys):
     found, runs = studies.load(given[0], "small", [])
     groups, names = study_results.over_images(study_results.read(found, runs, tmp_path / "runs"))
     drawn = [one["fd_random_conv"] for one in groups[0].runs[1].records if "fd_random_conv" in one]
-    assert drawn == [1.3, 1.3]
+    assert drawn == [6.3, 1.3]
     assert list(names) == [
         "m_global",
         "loss_real",
