@@ -81,7 +81,7 @@ def _look(study: Study, runs: Runs, workdir: Path, options: argparse.Namespace) 
                 num_done += is_done
                 jobs += [] if is_done else [job]
     if options.run == "slurm" and num_unfinished:
-        say(f"{num_unfinished} runs: when they are finished the same command evaluates them")
+        say(f"unfinished: {num_unfinished}; when they are done, the same command evaluates them")
     return sweep.carry_out(jobs, workdir, options, num_before=num_done)
 
 

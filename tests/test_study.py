@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from began_jax import config as config_lib
-from launch import sheets, studies, study, study_results, sweep
+from launch import sheets, slurm_array, studies, study, study_results, sweep
 from tests.conftest import ROOT
 from tests.test_report import make_run
 
@@ -207,6 +207,35 @@ def test_a_run_that_is_not_finished_is_left_out_and_told(tmp_path, capsys):
     assert (status, results["missing"]) == (0, ["gamma=0.3,seed=1"])
     assert [table(tmp_path / "out")[label]["n"] for label in ("low", "high")] == ["1", "2"]
     assert "gamma=0.3,seed=1: left out, it is not finished" in capsys.readouterr().err
+
+
+def undone(tmp_path):
+    """A study of four runs: one is not finished, one is not evaluated."""
+    given = write_runs(tmp_path)
+    (tmp_path / "runs" / "gamma=0.3,seed=0" / "checkpoints" / "6000").rename(tmp_path / "moved")
+    for report in (tmp_path / "runs" / "gamma=0.9,seed=1" / "eval").glob("*/*6000.json"):
+        report.unlink()
+    return given
+
+
+def test_others_are_evaluated_where_a_run_fails(tmp_path, monkeypatch, capsys):
+    given = undone(tmp_path)
+    (tmp_path / "main.py").write_text("import sys; sys.exit('--mode=evaluate' not in sys.argv)")
+    monkeypatch.setattr(sweep, "_MAIN", tmp_path / "main.py")
+    assert study.main([*given, "--run=local"]) == 1
+    err = capsys.readouterr().err
+    assert "failed: gamma=0.3,seed=0: exit status 1" in err
+    assert "[1/1] gamma=0.9,seed=1: evaluation: done" in err
+
+
+def test_on_slurm_what_is_finished_is_evaluated(tmp_path, monkeypatch, capsys):
+    given, submitted = undone(tmp_path), []
+    monkeypatch.setattr(slurm_array, "submit", lambda jobs, *_: submitted.append(jobs))
+    assert study.main([*given, "--run=slurm", "--slurm_time=60"]) == 0
+    assert [[job.name for job in jobs] for jobs in submitted] == [
+        *(["gamma=0.3,seed=0"], ["gamma=0.9,seed=1: evaluation"])
+    ]
+    assert "unfinished: 1; when they are done, the same command" in capsys.readouterr().err
 
 
 def test_over_an_axis_points_are_told_by_its_value(tmp_path):
