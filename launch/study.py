@@ -135,9 +135,12 @@ def _libraries() -> tuple[ModuleType, ModuleType]:
     return charts, sheets
 
 
-def _figure(results: Results, charts: ModuleType) -> bytes:
+def _figure(results: Results, charts: ModuleType) -> bytes | None:
+    """None of a single point at its end: the table tells it all."""
     if results.study.every_checkpoint:
         return charts.curve_panels(*study_results.over_images(results))
+    if len(results.points) == 1:
+        return None
     titles = study_results.titles(results)
     if results.study.axis:
         return charts.against_panels(results.groups, next(iter(results.groups[0].settings)), titles)

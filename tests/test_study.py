@@ -207,6 +207,16 @@ def test_a_run_that_is_not_finished_is_left_out_and_told(tmp_path, capsys):
     assert (status, results["missing"]) == (0, ["gamma=0.3,seed=1"])
     assert [table(tmp_path / "out")[label]["n"] for label in ("low", "high")] == ["1", "2"]
     assert "gamma=0.3,seed=1: left out, it is not finished" in capsys.readouterr().err
+    assert (tmp_path / "out" / "figure.png").exists()
+
+
+def test_a_single_point_needs_no_figure(tmp_path):
+    given = write_runs(tmp_path)
+    for seed in (0, 1):
+        (tmp_path / "runs" / f"gamma=0.3,seed={seed}" / "config.json").unlink()
+    assert draw(given, tmp_path / "out")[0] == 0
+    assert not (tmp_path / "out" / "figure.png").exists()
+    assert "figure.png" not in (tmp_path / "out" / "results.md").read_text()
 
 
 def undone(tmp_path):
