@@ -13,20 +13,20 @@ _GAP, _LINE, _FONT_SIZE = 8, 16, 11
 _SMALLEST_CELL = 32  # pixels
 
 
-def of_grids(grids: Mapping[str, Image.Image], side: int) -> bytes:
-    """Corners of square grids of images of `side` pixels, by label, side by side.
+def of_grids(grids: Mapping[str, Image.Image], columns: int, side: int) -> bytes:
+    """Corners of square grids of so many columns of images, by label, side by side.
 
-    Of each as many images as keep the PNG below `LARGEST`.
+    Of each as many images as keep the PNG below `LARGEST`. `side`: of an image before a grid was
+    enlarged, in pixels.
     """
-    factor = -(-_SMALLEST_CELL // side)
+    cell = max(side, _SMALLEST_CELL)
     png = b""
-    for cells in range(min(grid.width for grid in grids.values()) // side, 0, -1):
-        corners = {
-            label: grid.crop((0, 0, cells * side, cells * side)).resize(
-                (cells * side * factor, cells * side * factor), Image.Resampling.NEAREST
-            )
-            for label, grid in grids.items()
-        }
+    for shown in range(columns, 0, -1):
+        corners = {}
+        for label, grid in grids.items():
+            width = grid.width * shown // columns
+            corner = grid.crop((0, 0, width, width))
+            corners[label] = corner.resize((cell * shown,) * 2, Image.Resampling.NEAREST)
         png = _png(_sheet(corners, _WIDTH))
         if len(png) <= LARGEST:
             break

@@ -10,6 +10,7 @@ not finished, then evaluates what is not evaluated.
 """
 
 import argparse
+import math
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -155,8 +156,9 @@ def _samples(results: Results, runs: Runs, sheets: ModuleType) -> bytes | None:
         for run in point.group.runs
         if run.config["seed"] == 0 and run.grid is not None
     }
-    side = next(iter(runs.values()))[0].config.model.resolution
-    return sheets.of_grids(grids, side) if grids else None
+    config = next(iter(runs.values()))[0].config
+    columns = math.ceil(math.sqrt(config.train.num_samples))
+    return sheets.of_grids(grids, columns, config.model.resolution) if grids else None
 
 
 def _pictures(study: Study, runs: Runs, workdir: Path, sheets: ModuleType) -> bytes | None:

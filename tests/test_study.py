@@ -179,6 +179,8 @@ def test_from_the_command_to_the_page(tmp_path, monkeypatch, capsys):
         with Image.open(path) as image:
             image.load()
         assert path.stat().st_size <= sheets.LARGEST
+        if path.stem == "samples":  # two grids of 2 × 2 images, each of 32 pixels
+            assert image.size == (64 + 8 + 64, 16 + 64)
         assert f"]({path.name})" in (tmp_path / "out" / "results.md").read_text()
 
 
@@ -312,7 +314,7 @@ def test_sheets_stay_small():
     rng = np.random.default_rng(0)
     grid = Image.fromarray(rng.integers(0, 256, (512, 512, 3), np.uint8))
     for png in (
-        sheets.of_grids({str(i): grid for i in range(4)}, 64),
+        sheets.of_grids({str(i): grid for i in range(4)}, 8, 64),
         sheets.of_pictures({str(i): grid for i in range(4)}),
     ):
         assert 10_000 < len(png) <= sheets.LARGEST
