@@ -77,8 +77,8 @@ def parse(parser: Parser, arguments: Sequence[str]) -> tuple[argparse.Namespace,
     for name in SLURM:
         if getattr(options, f"slurm_{name}") is not None and options.run != "slurm":
             raise errors.UserError(f"--slurm_{name}: it needs --run=slurm")
-    if options.run == "slurm" and options.slurm_time is None:
-        raise errors.UserError("--slurm_time=<minutes> is needed")
+    if options.run == "slurm" and (options.slurm_time or 0) < 5:  # two are kept for the save
+        raise errors.UserError("--slurm_time=<minutes> is needed, 5 or more")
     return options, rest
 
 
