@@ -186,7 +186,7 @@ def _take_folder(workdir: Path, config: Config, opened: contextlib.ExitStack) ->
     except OSError as error:
         raise errors.UserError(f"--workdir={workdir}: no folder can be there: {error}") from error
     # Where a host failed, a network disk may keep the lock of its process for a while.
-    patience = 60.0 if processes.are_several() else 0.0
+    patience = 15.0 if processes.are_several() else 0.0
     opened.enter_context(files.exclusive(workdir, patience_seconds=patience))
     _check_same_config(workdir, config)  # again: another run may have come between
 
