@@ -1,7 +1,6 @@
 """The command line: python main.py --config=configs/celeba64.py [--config.model.n=64 ...]."""
 
 import logging as stdlib_logging
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -235,12 +234,7 @@ def _is_for_users(record: stdlib_logging.LogRecord) -> bool:
 def _parse_flags(argv: list[str]) -> list[str]:
     """absl's parser, with one line instead of a traceback for a wrong field, value or file."""
     try:
-        for argument in argv[1:]:
-            if field := re.match(r"--?(?:no)?config\.([\w.]+)", argument):
-                config_lib.check_field(field[1])
-            file = re.match(r"--?config=([^:]*)", argument)
-            if file and not Path(file[1]).is_file():
-                raise errors.UserError(f"--config={file[1]}: no such file")
+        config_lib.check_arguments(argv[1:])
         return flags.FLAGS(argv)
     except errors.UserError as error:
         message = str(error)

@@ -8,7 +8,8 @@ import dataclasses
 import difflib
 import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +246,16 @@ def check_field(dotted: str) -> None:
         if name not in known:
             raise ConfigError(_unknown_field(prefix, name, known))
         group, prefix = known[name], f"{prefix}.{name}"
+
+
+def check_arguments(arguments: Iterable[str]) -> None:
+    """Raises UserError for a field or a file that a command line's --config names in vain."""
+    for argument in arguments:
+        if field := re.match(r"--?(?:no)?config\.([\w.]+)", argument):
+            check_field(field[1])
+        file = re.match(r"--?config=([^:]*)", argument)
+        if file and not Path(file[1]).is_file():
+            raise errors.UserError(f"--config={file[1]}: no such file")
 
 
 def differing_fields(saved: Config, new: Config) -> list[tuple[str, Any, Any]]:

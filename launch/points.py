@@ -10,7 +10,6 @@ import itertools
 import re
 import shlex
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 from urllib import parse as urls
 
@@ -87,12 +86,7 @@ def parse(arguments: Sequence[str]) -> Config:
     values = flags.FlagValues()
     argv = ["main.py", *arguments]
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
-    for argument in arguments:
-        if field := re.match(r"--(?:no)?config\.([\w.]+)", argument):
-            config_lib.check_field(field[1])
-        file = re.match(r"--config=([^:]*)", argument)
-        if file and not Path(file[1]).is_file():
-            raise errors.UserError(f"--config={file[1]}: no such file")
+    config_lib.check_arguments(arguments)
     try:
         values(argv)
     except flags.Error as error:

@@ -38,6 +38,16 @@ def discriminator_of(config, seed=0):
     )
 
 
+def assert_every_parameter_moved(before, after):
+    for part in ("generator", "discriminator"):
+        pairs = zip(
+            jax.tree.leaves(getattr(before, part)),
+            jax.tree.leaves(getattr(after, part)),
+            strict=True,
+        )
+        assert all((a != b).any() for a, b in pairs)
+
+
 def test_every_name_that_a_config_takes_is_an_objective():
     for name in OBJECTIVES:
         assert objectives.of(config_of(name)).discriminator
@@ -49,13 +59,7 @@ def test_a_step_moves_both_networks_and_is_finite(name):
     state = train_state.init(config)
     batch = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), np.uint8)
     after, metrics = jax.jit(lambda state: train_step(config, state, batch))(state)
-    for part in ("generator", "discriminator"):
-        pairs = zip(
-            jax.tree.leaves(getattr(state, part)),
-            jax.tree.leaves(getattr(after, part)),
-            strict=True,
-        )
-        assert all((a != b).any() for a, b in pairs)
+    assert_every_parameter_moved(state, after)
     assert all(np.isfinite(value) for value in metrics.values())
     moved = float(after.equilibrium.k) != float(state.equilibrium.k)
     assert moved == objectives.of(config).is_controlled

@@ -71,10 +71,9 @@ def prepared(
     with _disk_errors_told(path.parent):
         mapped = _map(path, num_images, shape)
     if mapped is None:
-        with contextlib.ExitStack() as opened:
+        with _alone(path):
             with _disk_errors_told(path.parent):
-                opened.enter_context(files.one_at_a_time(cache_dir() / "locks" / path.stem))
-                mapped = _map(path, num_images, shape)
+                mapped = _map(path, num_images, shape)  # another may have made it meanwhile
             if mapped is None:
                 if path.exists():
                     logging.warning("%s is damaged; it is prepared again", path)
@@ -191,6 +190,15 @@ def _progress(total: int, label: str) -> Iterator[Callable[[int], object]]:
 
     yield advance
     tell()
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Waits until no other process is at work on this file."""
+    with contextlib.ExitStack() as opened:
+        with _disk_errors_told(path.parent):  # of the lock alone
+            opened.enter_context(files.one_at_a_time(cache_dir() / "locks" / path.stem))
+        yield
 
 
 @contextlib.contextmanager
