@@ -1,7 +1,9 @@
 """The command line: python main.py --config=configs/celeba64.py [--config.model.n=64 ...]."""
 
+import _thread
 import logging as stdlib_logging
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -162,6 +164,7 @@ def _from_checkpoint() -> None:
         raise errors.UserError("--workdir=<run folder> is needed")
     from began_jax import checkpoints, pictures, restoring, runtime
 
+    _interrupt_again_where_it_is_lost()
     runtime.configure()
     workdir, mode = Path(_WORKDIR.value).expanduser(), _MODE.value
     if mode == "fingerprint":
@@ -224,6 +227,21 @@ def _evaluate(workdir: Path) -> None:
 
 def _path(value: str | None) -> Path | None:
     return Path(value).expanduser() if value else None
+
+
+def _interrupt_again_where_it_is_lost() -> None:
+    """Ctrl-C within a callback that may raise nothing, of which JAX has some, comes anew."""
+    usual = sys.unraisablehook
+
+    def hook(unraisable: "sys.UnraisableHookArgs") -> None:
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            again = threading.Timer(0.05, _thread.interrupt_main)
+            again.daemon = True
+            again.start()
+        else:
+            usual(unraisable)
+
+    sys.unraisablehook = hook
 
 
 def _is_for_users(record: stdlib_logging.LogRecord) -> bool:
