@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from tests.conftest import ROOT
 
@@ -36,6 +37,7 @@ def records(workdir):
     return lines
 
 
+@pytest.mark.slow
 def test_saved_on_four_devices_it_goes_on_with_one_then_two_then_four(tmp_path):
     whole, moved = tmp_path / "whole", tmp_path / "moved"
     undisturbed = start(whole, 16, 4)

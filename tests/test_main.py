@@ -107,6 +107,7 @@ def test_a_run_leaves_its_records(uninterrupted):
     assert [path.name for path in (workdir / "samples").iterdir()] == ["000002400.png"]
 
 
+@pytest.mark.slow
 def test_killed_in_mid_run_and_resumed_is_uninterrupted(uninterrupted, tmp_path):
     _, expected = uninterrupted
     run = [*RUN, f"--workdir={tmp_path / 'run'}"]
@@ -162,6 +163,7 @@ def test_a_mode_that_is_interrupted_says_so_and_leaves_nothing(uninterrupted, tm
     assert not any(tmp_path.glob("*many*"))
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_resumed_by_the_launcher(uninterrupted, tmp_path):
     run = tmp_path / "run"
     command = [str(ROOT / "launch" / "local.sh"), *RUN, f"--workdir={run}"]
@@ -226,6 +228,7 @@ def test_a_folder_is_not_given_to_another_config(uninterrupted):
     assert fingerprint(workdir) == expected
 
 
+@pytest.mark.slow
 def test_a_dry_run_of_the_papers_largest_model(tmp_path):
     workdir = tmp_path / "run"
     status, out, err = main("--config=configs/celeba128.py", "--dry_run", f"--workdir={workdir}")

@@ -84,6 +84,7 @@ def test_a_batch_in_parts_makes_the_step_of_the_whole(shared_z, num_devices):
         np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(a).max())
 
 
+@pytest.mark.slow
 def test_a_batch_in_parts_takes_less_memory():
     def temporary(microbatches):
         config = make_config(train__batch_size=32, train__microbatches=microbatches, model__n=16)
@@ -107,6 +108,7 @@ def test_divided_moments_make_the_same_steps_on_less_memory():
     assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(states[1].generator))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["phases", "winograd"])
 def test_a_form_with_its_own_compiler_options_makes_the_plain_steps(form):
     # Wide enough for oneDNN's matrix products, where jaxlib has them.

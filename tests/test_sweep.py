@@ -378,6 +378,7 @@ def fingerprint(workdir):
     return int(state.step), checkpoints.fingerprint(state)
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed_it_ends_as_an_undisturbed_one(tmp_path):
     folder, cache = tmp_path / "sweep", tmp_path / "cache"
     run = ["launch/sweep.py", *RUN, "--seeds=2", "--run=local", f"--workdir={folder}"]

@@ -173,6 +173,7 @@ def test_a_collapse_goes_back_to_where_the_samples_varied(tmp_path, monkeypatch)
     assert int(restored(tmp_path / "run").rollbacks) == 1
 
 
+@pytest.mark.slow
 def test_the_checkpoint_from_before_a_collapse_is_kept_for_it(tmp_path, monkeypatch):
     def spread(step, since):
         return 0.5 if step <= 3 or since else 0.3 if step <= 14 else 0.1
@@ -264,6 +265,7 @@ def test_a_rollback_before_the_first_checkpoint_begins_anew(tmp_path, monkeypatc
     assert int(restored(tmp_path / "run").rollbacks) == 1
 
 
+@pytest.mark.slow
 def test_where_a_dispatch_begins_and_where_the_images_lie_changes_no_bit(tmp_path, monkeypatch):
     def fingerprint(name, *lengths):
         for num_steps in lengths:

@@ -56,6 +56,7 @@ def script(tmp_path, text):
     return done.stdout.splitlines(), done.stderr.splitlines()
 
 
+@pytest.mark.slow
 @needs_mounts
 def test_a_full_disk_ends_in_a_line_and_loses_nothing(tmp_path):
     assert main(*RUN, f"--workdir={tmp_path / 'undisturbed'}")[0] == 0
@@ -110,6 +111,7 @@ def start_and_wait_for_a_record(tmp_path):
     return process
 
 
+@pytest.mark.slow
 def test_a_data_file_that_is_cut_or_removed_in_mid_run_loses_nothing(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (3000, 16, 16, 3), np.uint8)
     np.save(tmp_path / "x.npy", images)
