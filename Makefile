@@ -3,14 +3,17 @@
 PYTHON ?= $(shell for p in python3.13 python3.12 python3; do $$p -c "import ensurepip, venv" 2>&- && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test test-slurm bench soak lint types check clean
+.PHONY: demo test test-slow test-slurm bench soak lint types check clean
 
 demo: .venv/runtime ## trains on the embedded faces for a few minutes on a CPU
 	$(BIN)/python main.py --config=configs/demo.py --workdir=runs/demo
 	@echo "Samples of every stage: runs/demo/samples. Curves: pip install tensorboard; tensorboard --logdir=runs"
 
-test: .venv/dev ## the whole suite
+test: .venv/dev ## the suite but for its longest tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-slow: .venv/dev ## those: whole runs that are killed, stopped or of several processes
+	$(BIN)/python -m pytest -n 2 -m slow
 
 test-slurm: .venv/dev ## the launchers on a real SLURM on this machine, as root; five minutes
 	tests/slurm/cluster.sh start /tmp/began-slurm
@@ -30,7 +33,7 @@ lint: .venv/dev
 types: .venv/dev
 	$(BIN)/mypy
 
-check: lint types test ## what CI runs on this Python
+check: lint types test test-slow ## what CI runs on this Python
 
 clean:
 	rm -rf .venv .cache

@@ -24,6 +24,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from began_jax import errors
 
+_SILENT_SECONDS = 10  # before the others are waited for in words
 _PATIENCE_SECONDS = 300  # for all to come: hosts do not start at once
 _HEARTBEAT_SECONDS = 30  # without a sign of life a process counts as lost
 _SHUTDOWN_SECONDS = 3600  # at the end all wait for the first, which may still save or evaluate
@@ -45,8 +46,9 @@ def start(
     """Connects this process with the run's others, if there are any. Call before JAX computes.
 
     By the three values, where they are given; by what SLURM's srun or Open MPI's mpirun tell of
-    more than one task; with `detect` by whatever JAX finds (TPU pods). Ends the process with a line
-    where not all came within five minutes, as JAX would with a stack of C++ calls.
+    more than one task; with `detect` by whatever JAX finds (TPU pods). Says that it waits for the
+    others where that takes long; ends the process with a line where not all came within five
+    minutes, as JAX would with a stack of C++ calls. A signal ends it meanwhile.
 
     Raises:
       UserError: values that do not belong together, a port that is in use, or no cluster to detect.
@@ -68,15 +70,11 @@ def start(
     if coordinator is not None and process_id == 0:
         _check_port(coordinator)
 
-    def give_up() -> None:
-        where = f"--coordinator={coordinator}" if coordinator else "the coordinator"
-        message = f"{where}: not all processes of the run came within {_PATIENCE_SECONDS} s"
-        print(message, file=sys.stderr, flush=True)
-        os._exit(Lost.exit_status)
+    with _told_while_waiting(f"--coordinator={coordinator}" if coordinator else "the coordinator"):
+        _initialize(coordinator, num_processes, process_id)
 
-    timer = threading.Timer(_PATIENCE_SECONDS, give_up)
-    timer.daemon = True
-    timer.start()
+
+def _initialize(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
     try:
         jax.distributed.initialize(
             coordinator,
@@ -91,8 +89,30 @@ def start(
     except (ValueError, RuntimeError) as error:
         asked = "--distributed" if coordinator is None else f"--coordinator={coordinator}"
         raise errors.UserError(f"{asked}: no cluster: {errors.one_line(error)}") from error
+
+
+@contextlib.contextmanager
+def _told_while_waiting(where: str) -> Iterator[None]:
+    def tell() -> None:
+        print(f"{where}: waits for the run's other processes", file=sys.stderr, flush=True)
+
+    def give_up() -> None:
+        message = f"{where}: not all processes of the run came within {_PATIENCE_SECONDS} s"
+        print(message, file=sys.stderr, flush=True)
+        os._exit(Lost.exit_status)
+
+    timers = [threading.Timer(_SILENT_SECONDS, tell), threading.Timer(_PATIENCE_SECONDS, give_up)]
+    for timer in timers:
+        timer.daemon = True
+        timer.start()
+    # Python's own handler would wait for JAX's C++ to return.
+    usual = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
     finally:
-        timer.cancel()
+        signal.signal(signal.SIGINT, usual)
+        for timer in timers:
+            timer.cancel()
 
 
 def _check_port(coordinator: str) -> None:

@@ -15,7 +15,7 @@ Main = Callable[[Sequence[str]], int]
 
 
 def ending_in_one_line(main: Main) -> Main:
-    """`main`, with one line and the exit status 2 for what a user can put right."""
+    """`main`, with one line and a status for what a user can put right (2) and for Ctrl-C (130)."""
 
     @functools.wraps(main)
     def told(arguments: Sequence[str]) -> int:
@@ -27,6 +27,9 @@ def ending_in_one_line(main: Main) -> Main:
         except OSError as error:  # a folder that may not be read or written
             print(errors.one_line(error), file=sys.stderr)
             return errors.UserError.exit_status
+        except KeyboardInterrupt:  # where runs are under way it is a second one, which kills them
+            print("interrupted", file=sys.stderr)
+            return 130
 
     return told
 

@@ -165,6 +165,22 @@ def test_a_coordinator_that_never_answers_is_a_line(tmp_path):
     assert done.stderr == told
 
 
+def test_waiting_for_others_is_told_and_ctrl_c_ends_it():
+    code = (
+        "from began_jax import processes\n"
+        "processes._SILENT_SECONDS = 0.1\n"
+        "processes.start('127.0.0.1:1', 2, 1, detect=False)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, cwd=ROOT
+    ) as started:
+        told = started.stderr.readline()
+        assert told == "--coordinator=127.0.0.1:1: waits for the run's other processes\n"
+        time.sleep(0.5)  # within JAX's C++, most likely
+        started.send_signal(signal.SIGINT)
+        assert started.wait(20) == -signal.SIGINT
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

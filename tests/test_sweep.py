@@ -14,7 +14,7 @@ import pytest
 
 from began_jax import checkpoints, restoring
 from began_jax import config as config_lib
-from launch import points, pool, slurm_array, sweep
+from launch import command_line, points, pool, slurm_array, sweep
 from launch.pool import Job
 from tests.conftest import ROOT
 
@@ -247,6 +247,20 @@ sys.exit(128 + signal.SIGTERM)
     err = capsys.readouterr().err
     assert f"{number.name}: 1 running are asked to save, 1 are not started" in err
     assert "one: stopped: [1] saved" in err
+
+
+def test_a_second_ctrl_c_kills_what_still_saves_and_ends_in_a_line(tmp_path, capsys):
+    program = f"""
+import os, signal, time
+signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getppid(), {int(signal.SIGINT)}))
+os.kill(os.getppid(), {int(signal.SIGINT)})
+while True:
+    time.sleep(1)
+"""
+    job = Job("one", python(program), tmp_path / "one")
+    main = command_line.ending_in_one_line(lambda _: len(pool.run([job], [{}]).failed))
+    assert main([]) == 128 + signal.SIGINT
+    assert capsys.readouterr().err.endswith("interrupted\n")
 
 
 def test_a_place_that_is_free_while_others_save_is_left_free(tmp_path):
