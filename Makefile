@@ -13,7 +13,7 @@ test: .venv/dev ## the suite but for its longest tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: .venv/dev ## those: whole runs that are killed, stopped or of several processes
-	$(BIN)/python -m pytest -n 2 -m slow
+	XLA_FLAGS= $(BIN)/python -m pytest -n 2 -m slow
 
 test-slurm: .venv/dev ## the launchers on a real SLURM on this machine, as root; five minutes
 	tests/slurm/cluster.sh start /tmp/began-slurm

@@ -138,6 +138,7 @@ def test_shapes_at_every_resolution(channels, resolution):
     assert h.shape == (2, c.code_size) == (2, (resolution // 8) ** 2 * 16)
 
 
+@pytest.mark.slow
 def test_an_image_does_not_depend_on_its_batch():
     c = model_config()
     g, d = init_both(c, jax.random.key(0))

@@ -21,7 +21,7 @@ def lower(**overrides):
     return sharding.lower_steps(config, sharding.make_mesh(4, jax.devices()[:1]))
 
 
-@pytest.mark.parametrize("resolution", [32, 64])
+@pytest.mark.parametrize("resolution", [32, pytest.param(64, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("form", "shared_z"), CASES)
 def test_xla_counts_the_least_work_of_the_form(form, shared_z, resolution):
     n = 64

@@ -76,7 +76,7 @@ def test_ds_gradient_is_the_difference_of_the_two_errors():
     )
 
 
-@pytest.mark.parametrize("preset", ["author", "fig1"])
+@pytest.mark.parametrize("preset", ["author", pytest.param("fig1", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("eta", [1, 2])
 @pytest.mark.parametrize("objective", ["began", "denoising", "variational"])
 def test_joint_agrees_with_the_papers_form(preset, eta, objective):

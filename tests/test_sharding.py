@@ -68,7 +68,7 @@ def test_a_batch_that_does_not_divide_by_the_devices_is_refused():
 
 
 @pytest.mark.parametrize("shared_z", [True, False])
-@pytest.mark.parametrize("num_devices", [1, 2])
+@pytest.mark.parametrize("num_devices", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_batch_in_parts_makes_the_step_of_the_whole(shared_z, num_devices):
     def after_two_steps(microbatches):
         config = make_config(
@@ -95,6 +95,7 @@ def test_a_batch_in_parts_takes_less_memory():
     assert temporary(8) < temporary(1) / 2
 
 
+@pytest.mark.slow
 def test_divided_moments_make_the_same_steps_on_less_memory():
     states = [run(make_config(train__shard_optimizer=shard), 4)[0] for shard in (False, True)]
     moments = ((state.generator_adam.mu, state.discriminator_adam.mu) for state in states)
@@ -126,7 +127,7 @@ def test_a_form_with_its_own_compiler_options_makes_the_plain_steps(form):
         np.testing.assert_allclose(a, b, atol=1e-3 * np.abs(b).max())
 
 
-@pytest.mark.parametrize("shared_z", [False, True])
+@pytest.mark.parametrize("shared_z", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_steps_in_one_dispatch_are_single_steps_up_to_rounding(shared_z):
     config = make_config(began__shared_z=shared_z, began__lambda_k=0.5, data__flip=True)
     mesh = sharding.make_mesh(4, DEVICES[:1])

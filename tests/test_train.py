@@ -354,7 +354,7 @@ def test_a_folder_in_use_is_refused(tmp_path):
     train.train(config, tmp_path / "run")
 
 
-@pytest.mark.parametrize("at_once", [1, 2])
+@pytest.mark.parametrize("at_once", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_longer_run_compiles_nothing_more(tmp_path, at_once):
     """Once all functions have run, no step compiles: not at the plateau's or the carry's turns."""
     compiled = []
