@@ -47,7 +47,7 @@ def test_what_is_decoded_is_what_was_encoded():
     np.testing.assert_allclose(coverage._decoded(encoded), some, atol=1e-5)
 
 
-@pytest.mark.parametrize("resolution", [16, 64])
+@pytest.mark.parametrize("resolution", [16, pytest.param(64, marks=pytest.mark.slow)])
 def test_a_regressor_learns_to_read_faces_it_has_not_seen(resolution, monkeypatch, cache_dir):
     monkeypatch.setattr(coverage, "_NUM_TRAINING", 1500)
     monkeypatch.setattr(coverage, "_NUM_HELD_OUT", 200)

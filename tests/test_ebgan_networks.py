@@ -161,6 +161,7 @@ def test_first_images_and_reconstructions_are_of_the_range_of_pixels(init):
         assert 0.05 < float(images.std()) < 0.7
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_near_float32():
     c = model_config()
     g, d = init_both(c, jax.random.key(0))

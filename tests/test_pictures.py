@@ -276,6 +276,7 @@ def test_a_run_without_checkpoints_is_told(run, tmp_path):
     assert not (tmp_path / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_where_d_s_encoder_inverts_g_its_images_stand_between(tmp_path, capsys):
     config = make_config(model__n_h=5, objective__name="began_cs", train__num_steps=2)
     train.train(config, tmp_path / "run")

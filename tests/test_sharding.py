@@ -67,7 +67,7 @@ def test_a_batch_that_does_not_divide_by_the_devices_is_refused():
         sharding.make_mesh(12, DEVICES, microbatches=2)
 
 
-@pytest.mark.parametrize("shared_z", [True, False])
+@pytest.mark.parametrize("shared_z", [pytest.param(True, marks=pytest.mark.slow), False])
 @pytest.mark.parametrize("num_devices", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_batch_in_parts_makes_the_step_of_the_whole(shared_z, num_devices):
     def after_two_steps(microbatches):

@@ -243,6 +243,7 @@ def test_a_run_that_is_stopped_does_not_say_saved_before_it_is(tmp_path, monkeyp
         train.train(config, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_rollbacks_end_when_they_do_not_help(tmp_path, monkeypatch):
     poison(monkeypatch, lambda state: int(state.step) == 4)
     config = array_config(tmp_path / "x.npy", noise(), health__max_rollbacks=2, **ROLLBACK)
@@ -354,7 +355,8 @@ def test_a_folder_in_use_is_refused(tmp_path):
     train.train(config, tmp_path / "run")
 
 
-@pytest.mark.parametrize("at_once", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("at_once", [1, 2])
 def test_a_longer_run_compiles_nothing_more(tmp_path, at_once):
     """Once all functions have run, no step compiles: not at the plateau's or the carry's turns."""
     compiled = []
