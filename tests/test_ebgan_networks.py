@@ -213,6 +213,7 @@ def test_a_vanishing_residual_is_refused():
     )
 
 
+@pytest.mark.slow
 def test_a_dry_run_tells_its_parameters():
     of_g, of_d = 6 * 64 + 2688 * 16 + 56 + 384 + 3, 320 * 16 + 40 + 384 + 3
     told = dry_run.report(config_of(objective__name="ebgan_pt"))

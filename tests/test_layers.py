@@ -73,7 +73,14 @@ def gradients(function, x, kernel):
 
 @pytest.mark.parametrize("form", ["phases", "winograd"])
 @pytest.mark.parametrize(
-    "options", [{}, {"stride": 2}, {"factor": 2}, {"factor": 4}], ids=["1", "stride", "×2", "×4"]
+    "options",
+    [
+        {},
+        {"stride": 2},
+        {"factor": 2},
+        pytest.param({"factor": 4}, marks=pytest.mark.slow),
+    ],
+    ids=["1", "stride", "×2", "×4"],
 )
 @pytest.mark.parametrize("case", SHAPES)
 def test_the_gradients_of_a_form_are_the_plain_ones(case, options, form):

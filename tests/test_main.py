@@ -123,9 +123,8 @@ def test_killed_in_mid_run_and_resumed_is_uninterrupted(uninterrupted, tmp_path)
     assert 0 == starts[0]["start_step"] < starts[1]["start_step"] < starts[2]["start_step"]
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stopped_by_a_signal_saves_first_and_resumes_exactly(uninterrupted, tmp_path, number):
     whole, expected = uninterrupted
     run = [*RUN, f"--workdir={tmp_path / 'run'}", "--config.train.checkpoint_every_steps=100000"]

@@ -86,6 +86,7 @@ def test_it_is_one_line_and_a_status(run, arguments, message):
     assert [path for path in sorted(run.rglob("*")) if path not in before] == []
 
 
+@pytest.mark.slow
 def test_a_damaged_reference_is_one_line_and_a_status(run):
     evaluate = ["--workdir=run", "--mode=evaluate", "--num=1000", "--num_seeds=1"]
     status, out, err = main(run, *evaluate)

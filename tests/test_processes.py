@@ -292,6 +292,7 @@ print("done")
     ]
 
 
+@pytest.mark.slow
 def test_k_is_the_same_on_both_of_two_hosts(tmp_path):
     statuses, told = in_two(
         tmp_path,

@@ -143,6 +143,7 @@ def test_every_point_is_a_run_of_its_own(path, budget):
     assert re.search(rf"^\| `{path.stem}` \| .* \| {len(every)} \|", document, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_from_the_command_to_the_page(tmp_path, monkeypatch, capsys):
     (tmp_path / "main.py").write_text(MAIN)
     monkeypatch.setattr(sweep, "_MAIN", tmp_path / "main.py")

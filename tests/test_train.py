@@ -123,6 +123,7 @@ ROLLBACK = {
 }
 
 
+@pytest.mark.slow
 def test_a_rollback_goes_on_with_half_the_rate_and_other_latents(tmp_path, monkeypatch, capfd):
     config = array_config(tmp_path / "x.npy", noise(), **ROLLBACK)
     train.train(config, tmp_path / "well")
