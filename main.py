@@ -11,7 +11,8 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from began_jax import config as config_lib
-from began_jax import errors
+from began_jax import errors, rules
+from began_jax.schema import Config
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", help_string="A file of configs/; single fields: --config.began.gamma=0.3."
@@ -46,7 +47,7 @@ flags.DEFINE_enum(
 flags.DEFINE_bool("spherical", False, "Interpolates along great circles.")
 flags.DEFINE_integer("columns", None, "Of an interpolation; default: 9.", lower_bound=2)
 _NETWORK = flags.DEFINE_enum(
-    "network", None, config_lib.NETWORKS, "Evaluates in it; default: the run's config.eval.network."
+    "network", None, rules.NETWORKS, "Evaluates in it; default: the run's config.eval.network."
 )
 _WEIGHTS = flags.DEFINE_string("weights", None, "Its weights' file; default: config.eval.weights.")
 _NUM_SEEDS = flags.DEFINE_integer("num_seeds", None, "Of an evaluation.", lower_bound=1)
@@ -120,7 +121,7 @@ def _train() -> None:
             train.train(config, workdir)
 
 
-def _config() -> config_lib.Config:
+def _config() -> Config:
     if _CONFIG.value is None:
         raise errors.UserError("--config=configs/<name>.py is needed")
     return config_lib.parse(_CONFIG.value.to_dict())

@@ -12,7 +12,8 @@ from importlib import metadata
 import jax
 
 from began_jax import runtime
-from began_jax.config import Config, ConfigError, ModelConfig
+from began_jax.config import ConfigError
+from began_jax.schema import Config, ModelConfig
 
 _LIBRARY = "xla_cpu_experimental_ynn_fusion_type"
 _ONEDNN = "xla_cpu_experimental_onednn_custom_call"

@@ -6,7 +6,7 @@ import jax
 
 from began_jax import backends, models, sharding, train_state
 from began_jax import config as config_lib
-from began_jax.config import Config
+from began_jax.schema import Config
 
 
 def report(config: Config) -> str:

@@ -20,7 +20,7 @@ from began_jax import (
     restoring,
     telemetry,
 )
-from began_jax.config import Config, ConfigError
+from began_jax.config import ConfigError
 from began_jax.data import order
 from began_jax.features import Features
 from began_jax.metrics import (
@@ -34,6 +34,7 @@ from began_jax.metrics import (
 )
 from began_jax.metrics.networks import FeatureNetwork
 from began_jax.reports import Metric, Report
+from began_jax.schema import Config
 from began_jax.train_state import TrainState
 
 _KERNEL_BLOCK = 1000  # features, of the kernel distance

@@ -6,8 +6,8 @@ from jax import Array
 from jax.sharding import Mesh
 
 from began_jax import processes, sharding
-from began_jax.config import Config
 from began_jax.data import order
+from began_jax.schema import Config
 
 _LARGEST_SHARE = 0.25  # of a device's memory
 

@@ -10,8 +10,8 @@ from jax import Array
 from jax import numpy as jnp
 
 from began_jax import models, objectives, pixels, randomness
-from began_jax.config import Config, ModelConfig
 from began_jax.randomness import Purpose
+from began_jax.schema import Config, ModelConfig
 from began_jax.train_state import TrainState
 
 # Images go through the networks in blocks of this size whatever their number: one program, and a

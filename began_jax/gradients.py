@@ -13,10 +13,10 @@ from jax import Array
 from jax import numpy as jnp
 
 from began_jax import models, objectives
-from began_jax.config import Config
 from began_jax.models import Params
 from began_jax.objectives import Context
 from began_jax.objectives.objective import Energy
+from began_jax.schema import Config
 
 
 class JointGradients(NamedTuple):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from began_jax import errors, objectives
-from began_jax.config import Config
+from began_jax.schema import Config
 
 Record = Mapping[str, float]
 

@@ -10,8 +10,9 @@ import numpy as np
 import PIL.Image
 
 from began_jax import errors, restoring
-from began_jax.config import Config, ConfigError
+from began_jax.config import ConfigError
 from began_jax.data import array, decoding, folder, order
+from began_jax.schema import Config
 
 
 def of_run(workdir: Path, config: Config, num: int) -> tuple[list[str], np.ndarray]:

@@ -13,8 +13,8 @@ from jax import Array
 from jax import numpy as jnp
 
 from began_jax import generate, models, pixels, randomness, telemetry
-from began_jax.config import Config
 from began_jax.randomness import Purpose
+from began_jax.schema import Config
 from began_jax.train_state import TrainState
 
 _LEARNING_RATE = 0.1

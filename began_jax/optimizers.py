@@ -7,7 +7,7 @@ import optax
 from jax import Array
 from jax import numpy as jnp
 
-from began_jax.config import OptimConfig
+from began_jax.schema import OptimConfig
 
 Tree = Any
 

@@ -23,8 +23,8 @@ from began_jax import (
     pixels,
     restoring,
 )
-from began_jax.config import Config
 from began_jax.data import decoding
+from began_jax.schema import Config
 from began_jax.train_state import TrainState
 
 # How many images or rows a mode shows, where it is not told.

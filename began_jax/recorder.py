@@ -10,8 +10,8 @@ import numpy as np
 from jax import Array
 
 from began_jax import health, pixels
-from began_jax.config import Config
 from began_jax.health import Unwell
+from began_jax.schema import Config
 from began_jax.telemetry import Silence, Telemetry
 from began_jax.train_state import TrainState, is_finite
 from began_jax.train_step import Metrics

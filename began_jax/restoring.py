@@ -12,8 +12,8 @@ import numpy as np
 from began_jax import backends, checkpoints, data, errors, sharding
 from began_jax import config as config_lib
 from began_jax.checkpoints import CheckpointError
-from began_jax.config import Config
 from began_jax.data import identity
+from began_jax.schema import Config
 from began_jax.train_state import TrainState
 
 

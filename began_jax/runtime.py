@@ -6,7 +6,7 @@ import ctypes
 import jax
 
 from began_jax import files
-from began_jax.config import ModelConfig
+from began_jax.schema import ModelConfig
 
 # glibc's mallopt(3).
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8

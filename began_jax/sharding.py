@@ -15,7 +15,8 @@ from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from began_jax import backends, train_state
-from began_jax.config import Config, ConfigError
+from began_jax.config import ConfigError
+from began_jax.schema import Config
 from began_jax.train_state import TrainState
 from began_jax.train_step import Metrics, train_steps
 

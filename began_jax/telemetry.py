@@ -18,8 +18,9 @@ import numpy as np
 from tqdm import tqdm
 
 from began_jax import backends, errors, files, grids, health
-from began_jax.config import Config, flatten
+from began_jax.config import flatten
 from began_jax.event_files import TensorBoardWriter
+from began_jax.schema import Config
 
 Scalars = Mapping[str, float]
 

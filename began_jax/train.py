@@ -32,10 +32,11 @@ from began_jax import (
     telemetry,
 )
 from began_jax import config as config_lib
-from began_jax.config import Config, ConfigError
+from began_jax.config import ConfigError
 from began_jax.data import identity
 from began_jax.health import Unwell
 from began_jax.recorder import Record, Recorder
+from began_jax.schema import Config
 from began_jax.train_state import TrainState
 from began_jax.train_step import Metrics
 

@@ -9,8 +9,8 @@ from jax import Array
 from jax import numpy as jnp
 
 from began_jax import equilibrium, models, objectives, optimizers, randomness
-from began_jax.config import Config
 from began_jax.randomness import Purpose
+from began_jax.schema import Config
 
 
 class TrainState(struct.PyTreeNode):

@@ -8,10 +8,10 @@ from jax import Array
 from jax import numpy as jnp
 
 from began_jax import equilibrium, gradients, models, objectives, optimizers, pixels, randomness
-from began_jax.config import Config
 from began_jax.models import Params
 from began_jax.objectives import Context
 from began_jax.randomness import Purpose
+from began_jax.schema import Config
 from began_jax.train_state import TrainState
 
 Metrics = dict[str, Array]

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from PIL import ImageFilter
 
-from began_jax import config, errors, features, generate, restoring, runtime
+from began_jax import errors, features, generate, restoring, rules, runtime
 from began_jax.data import decoding, order
 from began_jax.metrics import frechet, kernel, networks
 
@@ -32,7 +32,7 @@ def main() -> int:
     """Measures, prints and judges; see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", type=Path, required=True)
-    parser.add_argument("--network", choices=config.NETWORKS, default="random_conv")
+    parser.add_argument("--network", choices=rules.NETWORKS, default="random_conv")
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--num", type=int, default=5000, help="images of a set; 1000 or more")
     parser.add_argument("--out", type=Path)

@@ -29,7 +29,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from began_jax import backends, files, processes, runtime, sharding
 from began_jax import config as config_lib
-from began_jax.config import Config
+from began_jax.schema import Config
 from benchmarks import bench
 from configs import celeba64, celeba128, demo
 

@@ -18,7 +18,7 @@ from ml_collections import config_flags
 
 from began_jax import config as config_lib
 from began_jax import errors
-from began_jax.config import Config
+from began_jax.schema import Config
 
 Setting = tuple[str, str]
 Point = tuple[Setting, ...]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from began_jax import errors, files
-from began_jax.config import EvalConfig
+from began_jax.schema import EvalConfig
 from launch import points, run_folders
 from launch.points import Run
 

@@ -16,7 +16,7 @@ import hypothesis
 import pytest
 
 from began_jax import config as config_lib
-from began_jax.config import Config
+from began_jax.schema import Config
 from configs import base
 
 ROOT = Path(__file__).parents[1]

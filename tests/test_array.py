@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from began_jax import data
-from began_jax.config import ConfigError, DataConfig
+from began_jax.config import ConfigError
 from began_jax.data import decoding
+from began_jax.schema import DataConfig
 
 CONFIG = DataConfig(
     source="array",

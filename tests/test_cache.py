@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from began_jax import data, errors
-from began_jax.config import DataConfig
 from began_jax.data import cache, synthetic_faces
+from began_jax.schema import DataConfig
 
 SHAPE = (4, 4, 3)
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, *SHAPE), dtype=np.uint8)

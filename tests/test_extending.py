@@ -8,7 +8,7 @@ import pytest
 from jax import numpy as jnp
 
 from began_jax import config as config_lib
-from began_jax import equilibrium, evaluate, objectives, train_state
+from began_jax import equilibrium, evaluate, objectives, rules, train_state
 from began_jax.train_step import train_step
 from tests.conftest import ROOT, make_config
 
@@ -30,7 +30,7 @@ def config_of(page, monkeypatch):
     """What the lines that the page adds to lists would do."""
     known = {"least_squares": page["OBJECTIVE"], "edges": page["EDGES"]}
     monkeypatch.setattr(objectives, "_OBJECTIVES", objectives._OBJECTIVES | known)
-    monkeypatch.setattr(config_lib, "OBJECTIVES", (*config_lib.OBJECTIVES, *known))
+    monkeypatch.setattr(rules, "OBJECTIVES", (*rules.OBJECTIVES, *known))
     return lambda name, **more: make_config(objective__name=name, model__carry_steps=0, **more)
 
 
@@ -84,7 +84,7 @@ def test_the_lines_that_the_page_changes_are_there(page):
     """Those of its diffs that are context or are taken away, up to an ellipsis or a comment."""
     code = "".join(
         (ROOT / "began_jax" / name).read_text(encoding="utf-8")
-        for name in ("objectives/__init__.py", "config.py", "evaluate.py")
+        for name in ("objectives/__init__.py", "rules.py", "evaluate.py")
     )
     old = re.findall(r"^[ -](.+)$", "".join(re.findall(r"```diff\n(.*?)```", DOCUMENT, re.S)), re.M)
     assert len(old) == 3
@@ -92,7 +92,7 @@ def test_the_lines_that_the_page_changes_are_there(page):
         assert re.split(r" *#|\.\.\.", line)[0] in code
     assert {"images", "indices"} <= set(evaluate.Comparison.__annotations__)
     assert hasattr(evaluate, "_PAIRS")
-    assert hasattr(config_lib, "_OF_VECTORS") and hasattr(config_lib, "_OF_WHOLE_BATCHES")
+    assert hasattr(rules, "_OF_VECTORS") and hasattr(rules, "_OF_WHOLE_BATCHES")
 
 
 def test_its_leaking_controller_settles_where_the_leak_and_the_error_are_even(page):

@@ -11,8 +11,9 @@ import pytest
 from absl import logging
 
 from began_jax import data
-from began_jax.config import ConfigError, DataConfig
+from began_jax.config import ConfigError
 from began_jax.data import decoding, folder
+from began_jax.schema import DataConfig
 
 CONFIG = DataConfig(
     source="folder",

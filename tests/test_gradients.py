@@ -6,8 +6,8 @@ import pytest
 from jax import numpy as jnp
 
 from began_jax import gradients, models, objectives
-from began_jax.config import OBJECTIVES
 from began_jax.objectives import Context
+from began_jax.rules import OBJECTIVES
 from tests.conftest import make_config
 
 

@@ -4,7 +4,7 @@ import pytest
 from jax import numpy as jnp
 
 from began_jax import models
-from began_jax.config import ModelConfig
+from began_jax.schema import ModelConfig
 from tests.conftest import make_config
 
 PRESETS_AND_SKIPS = [("author", True), ("author", False), ("fig1", True), ("fig1", False)]

@@ -6,7 +6,7 @@ import pytest
 from jax import numpy as jnp
 
 from began_jax import equilibrium, gradients, models, objectives, train_state
-from began_jax.config import OBJECTIVES, ConfigError
+from began_jax.config import ConfigError
 from began_jax.objectives import (
     began,
     began_cs,
@@ -15,6 +15,7 @@ from began_jax.objectives import (
     hinge,
     variational,
 )
+from began_jax.rules import OBJECTIVES
 from began_jax.train_step import train_step
 from tests.conftest import make_config
 from tests.test_gradients import context, largest, setup

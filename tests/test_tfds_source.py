@@ -24,9 +24,10 @@ import pytest
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import checksums, downloader
 
-from began_jax.config import ConfigError, DataConfig
+from began_jax.config import ConfigError
 from began_jax.data import decoding, tfds_builders, tfds_source
 from began_jax.errors import UserError
+from began_jax.schema import DataConfig
 
 CONFIG = DataConfig(
     source="tfds",

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from began_jax.config import DataConfig
 from began_jax.data import array, cache, folder, synthetic_faces
+from began_jax.schema import DataConfig
 
 SYNTHETIC_FACES_VERSION = 1  # raise it with every change of what `synthetic_faces` draws
 

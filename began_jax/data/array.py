@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from began_jax import errors
-from began_jax.config import ConfigError, DataConfig
+from began_jax.config import ConfigError
 from began_jax.data import cache, decoding
+from began_jax.schema import DataConfig
 
 
 def load(config: DataConfig, *, resolution: int, channels: int) -> np.ndarray:

@@ -20,8 +20,9 @@ import numpy as np
 from absl import logging
 
 from began_jax import errors
-from began_jax.config import ConfigError, DataConfig
+from began_jax.config import ConfigError
 from began_jax.data import cache, decoding
+from began_jax.schema import DataConfig
 
 SUFFIXES = (  # in any case; other files are ignored
     ".bmp",

@@ -15,8 +15,9 @@ from tensorflow_datasets.core import naming, read_only_builder
 from tensorflow_datasets.core.registered import DatasetNotFoundError
 
 from began_jax import files
-from began_jax.config import ConfigError, DataConfig
+from began_jax.config import ConfigError
 from began_jax.data import cache, decoding, tfds_builders
+from began_jax.schema import DataConfig
 
 ARRAY_RECORD = "array_record"  # the format that can be read by index
 

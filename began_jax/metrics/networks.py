@@ -16,8 +16,8 @@ import numpy as np
 from jax import Array
 
 from began_jax import errors
-from began_jax.config import NETWORKS
 from began_jax.metrics import efficientnet_lite0, inception, random_conv
+from began_jax.rules import NETWORKS
 
 Params = Any
 

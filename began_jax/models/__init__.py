@@ -13,8 +13,8 @@ from flax import linen as nn
 from jax import Array
 from jax import numpy as jnp
 
-from began_jax.config import ModelConfig
 from began_jax.models import ebgan_networks, networks
+from began_jax.schema import ModelConfig
 
 Params = Any
 

@@ -22,8 +22,8 @@ import jax
 from flax import linen as nn
 from jax import Array
 
-from began_jax.config import ModelConfig
 from began_jax.models import layers
+from began_jax.schema import ModelConfig
 
 
 class Encoder(nn.Module):

@@ -17,8 +17,8 @@ from flax import linen as nn
 from jax import Array
 from jax import numpy as jnp
 
-from began_jax.config import BOTTLENECK_SIZE, ModelConfig
 from began_jax.models import layers
+from began_jax.schema import BOTTLENECK_SIZE, ModelConfig
 
 
 class Upsampled(NamedTuple):

@@ -1,8 +1,8 @@
 """What D and G minimise, by `config.objective.name`: one file each (docs/extending.md)."""
 
-from began_jax.config import Config
 from began_jax.objectives import began, began_cs, denoising, ebgan, hinge, variational
 from began_jax.objectives.objective import Context, Objective
+from began_jax.schema import Config
 
 __all__ = ["Context", "Objective", "of"]
 

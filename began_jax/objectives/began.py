@@ -3,9 +3,9 @@
 from jax import Array
 
 from began_jax import losses, models
-from began_jax.config import Config
 from began_jax.models import Params
 from began_jax.objectives.objective import Context, of_energy
+from began_jax.schema import Config
 
 
 def energy(config: Config, d: Params, v: Array, context: Context, key: Array) -> Array:

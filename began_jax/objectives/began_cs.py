@@ -8,10 +8,10 @@ from jax import Array
 from jax import numpy as jnp
 
 from began_jax import models
-from began_jax.config import Config
 from began_jax.models import Params
 from began_jax.objectives import began
 from began_jax.objectives.objective import Context
+from began_jax.schema import Config
 
 
 def constraint(config: Config, d: Params, fake: Array, z: Array, carry: Array | None) -> Array:

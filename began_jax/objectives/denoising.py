@@ -9,9 +9,9 @@ from jax import Array
 from jax import numpy as jnp
 
 from began_jax import losses, models
-from began_jax.config import Config, ObjectiveConfig
 from began_jax.models import Params
 from began_jax.objectives.objective import Context, of_energy
+from began_jax.schema import Config, ObjectiveConfig
 
 
 def level(config: ObjectiveConfig, step: Array) -> Array:

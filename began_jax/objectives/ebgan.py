@@ -13,9 +13,9 @@ from jax import Array
 from jax import numpy as jnp
 
 from began_jax import losses, models
-from began_jax.config import Config
 from began_jax.models import Params
 from began_jax.objectives.objective import Context, Objective
+from began_jax.schema import Config
 
 
 def energies(config: Config, d: Params, v: Array, carry: Array | None) -> Array:

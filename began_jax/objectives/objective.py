@@ -6,8 +6,8 @@ from typing import NamedTuple
 import jax
 from jax import Array
 
-from began_jax.config import Config, ModelConfig
 from began_jax.models import Params
+from began_jax.schema import Config, ModelConfig
 
 
 class Context(NamedTuple):

@@ -11,9 +11,9 @@ from jax import Array
 from jax import numpy as jnp
 
 from began_jax import losses, models
-from began_jax.config import Config
 from began_jax.models import Params
 from began_jax.objectives.objective import Context, of_energy
+from began_jax.schema import Config
 
 
 def divergence(mean: Array, log_variance: Array) -> Array:

@@ -1,6 +1,6 @@
 """What each part of the networks is worth: one change at a time."""
 
-from began_jax.config import Config
+from began_jax.schema import Config
 from launch.studies import Study
 
 

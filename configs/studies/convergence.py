@@ -1,6 +1,6 @@
 """The paper's Fig. 5: M_global beside what the samples look like, over a run."""
 
-from began_jax.config import Config
+from began_jax.schema import Config
 from launch.studies import Study
 
 

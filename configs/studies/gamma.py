@@ -1,6 +1,6 @@
 """The paper's Fig. 3: γ trades sharpness for diversity."""
 
-from began_jax.config import Config
+from began_jax.schema import Config
 from launch.studies import Study
 
 

@@ -1,6 +1,6 @@
 """The paper's Fig. 4: what lies between two images."""
 
-from began_jax.config import Config
+from began_jax.schema import Config
 from launch.studies import Study
 
 

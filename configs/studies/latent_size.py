@@ -1,6 +1,6 @@
 """An open question of the paper: the best size of the latent space."""
 
-from began_jax.config import Config
+from began_jax.schema import Config
 from launch.studies import Study
 
 

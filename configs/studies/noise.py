@@ -1,6 +1,6 @@
 """An open question of the paper: when and how much noise to add to D's input."""
 
-from began_jax.config import Config
+from began_jax.schema import Config
 from launch.studies import Study
 
 LEVELS = (0, 0.05, 0.1, 0.2)  # of the range of pixels

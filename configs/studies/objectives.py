@@ -1,7 +1,7 @@
 """Must D be an auto-encoder? What do a margin, latent codes, noise and a VAE bring?"""
 
-from began_jax import config as config_lib
-from began_jax.config import Config
+from began_jax import rules
+from began_jax.schema import Config
 from launch.studies import Study
 
 
@@ -11,6 +11,6 @@ def get_study(base: Config) -> Study:
         question="What does BEGAN's objective give over its relatives?",
         points={
             name: f"config.objective.name={name} config.model.n_h={n_z}"
-            for name in config_lib.OBJECTIVES
+            for name in rules.OBJECTIVES
         },
     )

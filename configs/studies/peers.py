@@ -1,6 +1,6 @@
 """What public code does otherwise than the paper, one deviation at a time and all together."""
 
-from began_jax.config import Config
+from began_jax.schema import Config
 from launch.studies import Study
 
 

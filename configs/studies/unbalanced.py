@@ -1,6 +1,6 @@
 """The paper's Fig. 6: one of the networks starved by a narrow bottleneck."""
 
-from began_jax.config import Config
+from began_jax.schema import Config
 from launch.studies import Study
 
 
