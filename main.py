@@ -32,9 +32,14 @@ _MODE = flags.DEFINE_enum(
     "mode", "train", list(_MODES), "; ".join(f"{name}: {text}" for name, text in _MODES.items())
 )
 _STEP = flags.DEFINE_integer("step", None, "The checkpoint to read; default: the newest.")
-flags.DEFINE_string("out", None, "Where a picture goes; default: below --workdir.")
+flags.DEFINE_string(
+    "out", None, "A .png or, of samples, a .npy or a folder; default: a picture below --workdir."
+)
 _NUM = flags.DEFINE_integer(
-    "num", None, "How many images or rows; default: all of --images.", lower_bound=1
+    "num",
+    None,
+    "Images, rows, or samples of an evaluation; default: all of --images, else the mode's.",
+    lower_bound=1,
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Of the latents.", lower_bound=0, upper_bound=2**32 - 1)
 flags.DEFINE_string(
@@ -220,9 +225,14 @@ def _evaluate(workdir: Path) -> None:
             for name, value in found["with_m_global"].items()
             if reports.is_main(name)
         ]
+        num = len(found["steps"])
+        # The normal approximation of Spearman's test.
+        chance = (
+            f"; of nothing but chance up to {min(1, 1.96 / (num - 1) ** 0.5):.2f}" if told else ""
+        )
         print(
-            f"rank correlation with M_global (with the step) over {len(found['steps'])} "
-            f"checkpoints: {', '.join(told) or 'three with a recorded M_global are needed'}"
+            f"rank correlation with M_global (with the step) over {num} checkpoints: "
+            f"{', '.join(told) or 'three with a recorded M_global are needed'}{chance}"
         )
 
 

@@ -119,7 +119,13 @@ def _go_on(run: _Run) -> None:
     records: telemetry.Telemetry | telemetry.Silence = telemetry.Silence()
     if processes.is_first():
         if start_step:
-            print(f"{workdir}: goes on from step {start_step}", file=sys.stderr)
+            is_done = start_step >= config.train.num_steps
+            told = (
+                f"is finished at step {start_step}"
+                if is_done
+                else f"goes on from step {start_step}"
+            )
+            print(f"{workdir}: {told}", file=sys.stderr)
         telemetry.write_provenance(workdir, config, start_step, len(past))
         records = telemetry.Telemetry(workdir, config, start_step)
     with records:

@@ -297,6 +297,14 @@ def test_where_a_dispatch_begins_and_where_the_images_lie_changes_no_bit(tmp_pat
     assert m_globals[0] == m_globals[1] == m_globals[2]
 
 
+def test_a_finished_run_says_so_and_computes_nothing(tmp_path, capfd):
+    config = array_config(tmp_path / "x.npy", noise())
+    for _ in range(2):
+        train.train(config, tmp_path / "run")
+    assert f"{tmp_path / 'run'}: is finished at step 6\n" in capfd.readouterr().err
+    assert [record["step"] for record in records(tmp_path / "run")] == [2, 4, 6]
+
+
 def test_other_images_are_refused_and_the_same_ones_elsewhere_are_not(tmp_path):
     train.train(array_config(tmp_path / "x.npy", noise()), tmp_path / "run")
     (tmp_path / "x.npy").unlink()
