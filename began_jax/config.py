@@ -101,6 +101,16 @@ def check_arguments(arguments: Iterable[str]) -> None:
             raise errors.UserError(f"--config={file[1]}: no such file")
 
 
+def check_same_run(workdir: Path, config: Config) -> None:
+    """Raises ConfigError, naming the fields, if the run in `workdir`, if any, is of another one."""
+    path = workdir / "config.json"
+    differing = differing_fields(load(path), config) if path.exists() else []
+    if differing:
+        lines = [f"{name}: {old!r} there, {new!r} here" for name, old, new in differing]
+        message = f"{workdir}: it holds a run of another config"
+        raise ConfigError("\n".join([message, *lines]))
+
+
 def differing_fields(saved: Config, new: Config) -> list[tuple[str, Any, Any]]:
     """(field, saved value, new value) of every field that a run may not change when it goes on.
 

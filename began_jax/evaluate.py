@@ -16,6 +16,7 @@ from began_jax import (
     features,
     generate,
     objectives,
+    provenance,
     reports,
     restoring,
     telemetry,
@@ -93,7 +94,7 @@ def prepare(
             f"config.data: {len(images)} images; to evaluate, {_KERNEL_BLOCK} are needed at least"
         )
     # Asked now, as the files may change while this computes.
-    code = {"commit": telemetry.commit(), "uncommitted_changes": telemetry.uncommitted_changes()}
+    code = {"commit": provenance.commit(), "uncommitted_changes": provenance.uncommitted_changes()}
     indices = order.subset(len(images), num)
     reference, key = features.reference(network, images, indices)
     if len(indices) <= (size := len(reference.moments.mean)):

@@ -1,33 +1,24 @@
-"""What a run tells: metrics.jsonl, TensorBoard, PNG grids, the progress line, its provenance."""
+"""What a run tells: metrics.jsonl, TensorBoard, PNG grids, the progress line."""
 
 import contextlib
 import functools
 import json
 import os
 import shutil
-import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from tqdm import tqdm
 
-from began_jax import backends, errors, files, grids, health
+from began_jax import errors, files, grids, health
 from began_jax.config import flatten
 from began_jax.event_files import TensorBoardWriter
 from began_jax.schema import Config
 
 Scalars = Mapping[str, float]
-
-_PACKAGES = (
-    *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow"),
-    *("clu", "ml-collections", "tensorboardX", "tensorflow-datasets"),
-)
 
 
 class Telemetry:
@@ -197,31 +188,6 @@ def say(text: str) -> None:
     tqdm.write(text, file=sys.stderr)
 
 
-def write_provenance(workdir: Path, config: Config, start_step: int, num_rollbacks: int) -> None:
-    """Appends this start of the run to provenance.json: code, packages, devices, command, time."""
-    path = workdir / "provenance.json"
-    starts = files.read_json(path) or []
-    starts.append(
-        {
-            "start_step": start_step,
-            "rollbacks": num_rollbacks,
-            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "command": sys.argv,
-            "commit": commit(),
-            "uncommitted_changes": uncommitted_changes(),
-            "python": sys.version.split()[0],
-            "packages": {name: _version(name) for name in _PACKAGES},
-            "xla_flags": os.environ.get("XLA_FLAGS"),
-            "compiler_options": backends.compiler_options(config.model),
-            "conv": config.model.conv,
-            "steps_per_dispatch": config.train.steps_per_dispatch,
-            "processes": jax.process_count(),
-            "devices": [f"{device.platform}:{device.device_kind}" for device in jax.devices()],
-        }
-    )
-    files.write_text(path, json.dumps(starts, indent=2) + "\n")
-
-
 def write_evaluations(workdir: Path, name: str, by_step: Mapping[int, Scalars]) -> None:
     """Makes tensorboard/eval-<name> anew, or says that it cannot; the steps ascend.
 
@@ -241,18 +207,7 @@ def write_evaluations(workdir: Path, name: str, by_step: Mapping[int, Scalars]) 
 
 
 @functools.cache  # at a program's start: somebody may commit while it computes
-def commit() -> str | None:
-    """The program's own commit, or None where there is no git."""
-    return _git("rev-parse", "HEAD")
-
-
 @functools.cache
-def uncommitted_changes() -> bool | None:
-    """Whether the program's files differ from its commit, or None where there is no git."""
-    changes = _git("status", "--porcelain", "--untracked-files=no")
-    return None if changes is None else bool(changes)
-
-
 def _reopen_jsonl(path: Path, start_step: int) -> Any:
     kept = []
     if path.exists():
@@ -284,22 +239,3 @@ def _plain_line(
     seconds_left = (num_steps - step) * batch_size / scalars["images_per_second"]
     eta = tqdm.format_interval(seconds_left)
     return f"step {step}/{num_steps} {_summary(scalars, alarms)} ETA {eta}"
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:  # one that only some sources need
-        return None
-
-
-def _git(*arguments: str) -> str | None:
-    """Output of git in the program's own checkout, or None where there is none."""
-    root = Path(__file__).resolve().parent
-    try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=root, capture_output=True, text=True, check=True, timeout=10
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()

@@ -16,6 +16,7 @@ from jax import numpy as jnp
 from jax.sharding import Mesh
 
 from began_jax import (
+    agreement,
     backends,
     checkpoints,
     data,
@@ -24,6 +25,7 @@ from began_jax import (
     files,
     generate,
     processes,
+    provenance,
     restoring,
     rollbacks,
     runtime,
@@ -32,7 +34,6 @@ from began_jax import (
     telemetry,
 )
 from began_jax import config as config_lib
-from began_jax.config import ConfigError
 from began_jax.data import identity
 from began_jax.health import Unwell
 from began_jax.recorder import Record, Recorder
@@ -54,14 +55,14 @@ def train(config: Config, workdir: Path) -> None:
       Stopped: SIGTERM or SIGINT came; the state is saved.
     """
     processes.connect()
-    processes.in_all(lambda: _check_same_settings(config))
-    processes.from_first(lambda: _check_same_config(workdir, config))
+    processes.in_all(lambda: agreement.check_settings(config))
+    processes.from_first(lambda: config_lib.check_same_run(workdir, config))
     images = processes.in_all(
         lambda: data.load(
             config.data, resolution=config.model.resolution, channels=config.model.channels
         )
     )
-    processes.in_all(lambda: _check_same_images(images))
+    processes.in_all(lambda: agreement.check_images(images))
     data_spread = identity.spread(images)
     comparison = None
     if config.eval.every_steps and processes.is_first():
@@ -126,7 +127,7 @@ def _go_on(run: _Run) -> None:
                 else f"goes on from step {start_step}"
             )
             print(f"{workdir}: {told}", file=sys.stderr)
-        telemetry.write_provenance(workdir, config, start_step, len(past))
+        provenance.write(workdir, config, start_step, len(past))
         records = telemetry.Telemetry(workdir, config, start_step)
     with records:
         _loop(run, state, records, past[-1]["step"] if past else 0)
@@ -195,40 +196,7 @@ def _take_folder(workdir: Path, config: Config, opened: contextlib.ExitStack) ->
     # Where a host failed, a network disk may keep the lock of its process for a while.
     patience = 15.0 if processes.are_several() else 0.0
     opened.enter_context(files.exclusive(workdir, patience_seconds=patience))
-    _check_same_config(workdir, config)  # again: another run may have come between
-
-
-def _check_same_config(workdir: Path, config: Config) -> None:
-    """Raises ConfigError, naming the fields, if the run in `workdir` is not this config's."""
-    path = workdir / "config.json"
-    if path.exists():
-        differing = config_lib.differing_fields(config_lib.load(path), config)
-        if differing:
-            lines = [f"{name}: {old!r} there, {new!r} here" for name, old, new in differing]
-            message = f"--workdir={workdir}: it holds a run of another config"
-            raise ConfigError("\n".join([message, *lines]))
-
-
-def _check_same_settings(config: Config) -> None:
-    """Raises ConfigError if this process has other settings than the first, but for data.path."""
-    own = config_lib.flatten(config)
-    first = processes.from_first(lambda: own)
-    differing = [name for name in own if own[name] != first[name] and name != "data.path"]
-    if differing:
-        told = ", ".join(f"{name} = {own[name]!r}, there {first[name]!r}" for name in differing)
-        raise ConfigError(
-            f"config: process {jax.process_index()} has other settings than the first: {told}"
-        )
-
-
-def _check_same_images(images: np.ndarray) -> None:
-    """Raises ConfigError if this process has other images than the first."""
-    own = identity.of(images) if processes.are_several() else {}
-    if own != processes.from_first(lambda: own):
-        raise ConfigError(
-            f"config.data: {len(images)} images in process {jax.process_index()} that are not "
-            "those of the first"
-        )
+    config_lib.check_same_run(workdir, config)  # again: another run may have come between
 
 
 def _loop(

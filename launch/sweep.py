@@ -49,7 +49,7 @@ def train(runs: Sequence[Run], sweep: Path, options: argparse.Namespace) -> int:
       UserError: a run's folder holds a run of another config, or `carry_out`'s.
     """
     for run in runs:
-        _check_folder(run, sweep / run.name)
+        config_lib.check_same_run(sweep / run.name, run.config)
     jobs = []
     for run in runs:
         if is_finished(run, sweep / run.name):
@@ -99,15 +99,6 @@ def _main() -> str:
 
 def _arguments(run: Run, sweep: Path) -> list[str]:
     return [*run.arguments, f"--workdir={sweep / run.name}"]
-
-
-def _check_folder(run: Run, folder: Path) -> None:
-    if (folder / "config.json").exists():
-        saved = config_lib.load(folder / "config.json")
-        differing = config_lib.differing_fields(saved, run.config)
-        if differing:
-            told = ", ".join(f"{name} {old!r} there, {new!r} here" for name, old, new in differing)
-            raise errors.UserError(f"{folder}: it holds a run of another config: {told}")
 
 
 def is_finished(run: Run, folder: Path) -> bool:

@@ -223,7 +223,7 @@ def test_a_folder_is_not_given_to_another_config(uninterrupted):
     status, _, err = main(*RUN, f"--workdir={workdir}", "--config.began.gamma=0.3")
     assert status == 2
     assert err.splitlines() == [
-        f"--workdir={workdir}: it holds a run of another config",
+        f"{workdir}: it holds a run of another config",
         "config.began.gamma: 0.7 there, 0.3 here",
     ]
     assert fingerprint(workdir) == expected

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from began_jax import checkpoints, errors, files, processes, restoring, sharding, train
+from began_jax import agreement, checkpoints, errors, files, processes, restoring, sharding
 from began_jax import config as config_lib
 from tests.conftest import ROOT, make_config
 
@@ -343,10 +343,10 @@ def test_the_three_values_stand_above_what_a_cluster_says(monkeypatch):
 def test_processes_with_other_settings_are_refused(monkeypatch):
     own = make_config(began__gamma=0.5, data__path="here")
     other = config_lib.flatten(make_config(began__gamma=0.3, data__path="there"))
-    monkeypatch.setattr(train.processes, "from_first", lambda _: other)
+    monkeypatch.setattr(processes, "from_first", lambda _: other)
     with pytest.raises(
         errors.UserError, match=r"settings than the first: began\.gamma = 0\.5, there 0\.3$"
     ):
-        train._check_same_settings(own)
-    monkeypatch.setattr(train.processes, "from_first", lambda make: make())
-    train._check_same_settings(own)
+        agreement.check_settings(own)
+    monkeypatch.setattr(processes, "from_first", lambda make: make())
+    agreement.check_settings(own)

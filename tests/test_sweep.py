@@ -158,7 +158,8 @@ def test_a_folder_is_not_given_to_another_config(tmp_path, monkeypatch, capsys):
     arguments = [f"--config={DEMO}", f"--workdir={tmp_path}", "--run=local", "--seeds=2"]
     assert sweep.main([*arguments, "--config.model.n=8"]) == 2
     assert capsys.readouterr().err == (
-        f"{tmp_path / run.name}: it holds a run of another config: config.model.n 4 there, 8 here\n"
+        f"{tmp_path / run.name}: it holds a run of another config\n"
+        "config.model.n: 4 there, 8 here\n"
     )
     assert [path.name for path in tmp_path.iterdir()] == [run.name]
 

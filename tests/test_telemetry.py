@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from began_jax import event_files, health, telemetry
+from began_jax import event_files, health, provenance, telemetry
 from tests.conftest import ROOT, make_config
 
 SCALARS = {
@@ -126,8 +126,8 @@ def test_only_samples_become_files(tmp_path):
 
 
 def test_every_start_is_kept_in_the_provenance(tmp_path):
-    telemetry.write_provenance(tmp_path, make_config(), 0, 0)
-    telemetry.write_provenance(tmp_path, make_config(), 40, 2)
+    provenance.write(tmp_path, make_config(), 0, 0)
+    provenance.write(tmp_path, make_config(), 40, 2)
     starts = json.loads((tmp_path / "provenance.json").read_text())
     assert [start["start_step"] for start in starts] == [0, 40]
     assert [start["rollbacks"] for start in starts] == [0, 2]
