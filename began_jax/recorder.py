@@ -139,6 +139,7 @@ class Recorder:
             self._end(step, f"a parameter is not finite after step {step}")
         good = health.last_good_steps(self._config, self._records)
         self._save(step, state, [*good.values()])
+        self._telemetry.write_page()
 
     def _end(self, step: int, not_finite: str) -> NoReturn:
         alarms = {"not_finite": not_finite}

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from began_jax import errors, files, grids, health
+from began_jax import errors, files, grids, health, run_page
 from began_jax.config import flatten
 from began_jax.event_files import TensorBoardWriter
 from began_jax.schema import Config
@@ -104,6 +104,10 @@ class Telemetry:
         picture = grids.enlarged(grids.grid(samples), samples.shape[1])
         grids.save_png(self._workdir / "samples" / name, picture)
 
+    def write_page(self) -> None:
+        """Makes report.html anew."""
+        run_page.write(self._workdir)
+
     def _write_line(self, record: Scalars, alarms: Mapping[str, str]) -> None:
         if not self._is_there():
             raise errors.UserError(
@@ -172,6 +176,9 @@ class Silence:
     def write_grids(
         self, step: int, samples: np.ndarray, real: np.ndarray, d_real: np.ndarray | None
     ) -> None:
+        """Writes nothing."""
+
+    def write_page(self) -> None:
         """Writes nothing."""
 
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Python itself adds launch/ alone
 
+import jinja2
 from PIL import Image
 
 from began_jax import errors, files
@@ -54,9 +55,9 @@ def make(
     """The page, the CSV, and (name, reason) of all that cannot be read.
 
     Raises:
-      UserError: matplotlib or jinja2 is not installed.
+      UserError: matplotlib is not installed.
     """
-    jinja2, charts = _libraries()
+    charts = _charts()
     runs = tables.sorted_runs(runs)
     groups = tables.groups(runs)
     unreadable = list(problems)
@@ -92,16 +93,14 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _libraries() -> tuple[Any, ModuleType]:
+def _charts() -> ModuleType:
     try:
-        import jinja2
-
         from launch import charts
     except ImportError as error:
         raise errors.UserError(
             f"launch/report.py needs {error.name}: pip install -r requirements-launch.txt"
         ) from None
-    return jinja2, charts
+    return charts
 
 
 def _counted(num: int, what: str) -> str:

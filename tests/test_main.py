@@ -95,7 +95,7 @@ def test_a_run_leaves_its_records(uninterrupted):
     names = {path.name for path in workdir.iterdir()}
     assert names == {
         *("config.json", "data.json", "provenance.json", "metrics.jsonl", ".lock"),
-        *("tensorboard", "checkpoints", "samples"),
+        *("tensorboard", "checkpoints", "samples", "report.html"),
     }
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(10, 301, 10))
@@ -105,6 +105,9 @@ def test_a_run_leaves_its_records(uninterrupted):
         *("learning_rate", "images_per_second", "sample_spread", "sample_outside"),
     }
     assert [path.name for path in (workdir / "samples").iterdir()] == ["000002400.png"]
+    page = (workdir / "report.html").read_text()
+    assert "Step 300 of 300, 2,400 images." in page
+    assert page.count("data:image/webp") == 1
 
 
 @pytest.mark.slow

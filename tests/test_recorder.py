@@ -13,6 +13,7 @@ from tests.conftest import make_config
 class FakeTelemetry:
     def __init__(self):
         self.scalars, self.alarms, self.grids, self.num_steps = {}, {}, {}, {}
+        self.num_pages = 0
 
     def write_scalars(self, step, num_steps, scalars, alarms):
         self.scalars[step] = scalars
@@ -24,6 +25,9 @@ class FakeTelemetry:
 
     def write_grids(self, step, samples, real, reconstructions):
         self.grids[step] = samples, real, reconstructions
+
+    def write_page(self):
+        self.num_pages += 1
 
 
 def metrics(losses, ks):
@@ -166,6 +170,7 @@ def test_an_alarm_is_told_or_ends_the_run_and_then_nothing_is_saved():
             health__policy=policy,
             health__grace_images=0,
         )
+        num_before = len(saved)
         recorder.put(record(2, [1.0], spread=0.16, state=State(2.0)))
         recorder.put(record(4, [1.0], spread=0.001, state=State(4.0)))
         if policy == "warn":
@@ -179,6 +184,7 @@ def test_an_alarm_is_told_or_ends_the_run_and_then_nothing_is_saved():
             2: [],
             4: ["collapse"],
         }
+        assert telemetry.num_pages == len(saved) - num_before
     # With each save the last steps that show nothing of a collapse, of k at a bound, off balance.
     first = (2, State(2.0), [2, 1, 2])
     assert saved == [first, (4, State(4.0), [2, 1, 4]), first]
