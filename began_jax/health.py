@@ -77,8 +77,8 @@ def alarms(config: Config, records: Sequence[Record], since: int = 0) -> dict[st
         "stalled": _stalled,
         "out_of_range": _out_of_range,
     }
-    if not objectives.of(config).is_controlled:
-        del checks["k_at_bound"], checks["off_balance"]
+    if not objectives.of(config).is_controlled:  # k stays where it is and M_global means nothing
+        del checks["k_at_bound"], checks["off_balance"], checks["stalled"]
     texts = {name: check(config, records, since) for name, check in checks.items()}
     return {name: text for name, text in texts.items() if text is not None}
 

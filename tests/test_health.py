@@ -84,6 +84,18 @@ def test_an_alarm_fires_when_it_must(columns, expected):
     assert raised(**columns) == expected
 
 
+def test_without_a_controller_nothing_is_said_of_k_and_m_global():
+    values = {"k": 0.0, "loss_fake": 0.5, "learning_rate": 2e-5, "m_global": 0.06}
+    records = history(sample_spread=0.01, **values)
+    assert set(health.alarms(CONFIG, records)) == {
+        *("collapse", "k_at_bound", "off_balance", "stalled")
+    }
+    ebgan = dataclasses.replace(
+        CONFIG, objective=dataclasses.replace(CONFIG.objective, name="ebgan")
+    )
+    assert set(health.alarms(ebgan, records)) == {"collapse"}
+
+
 def test_a_record_of_many_steps_counts_whole():
     records = history(num=3, every=150, k=0.0)
     assert list(health.alarms(CONFIG, records[:1])) == ["k_at_bound"]
