@@ -18,6 +18,7 @@ NEEDS = {
     "make test": "this is it",
     "python3 -m venv .venv": "the network; make does the same",
     "pip install -r requirements.txt": "the network; make does the same",
+    "pip install -r requirements-launch.txt": "the network; requirements-dev.txt has it",
     "pip install -r requirements-cuda.txt": "an NVIDIA GPU",
     "pip install -r requirements-tpu.txt": "a TPU",
     "sbatch ": "SLURM: make test-slurm",
