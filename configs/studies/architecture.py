@@ -6,13 +6,15 @@ from launch.studies import Study
 
 def get_study(base: Config) -> Study:
     num_steps = base.train.num_steps
+    # At 16×16 there are none: nothing comes after the only up-sampling but the image.
+    skips = {"no skips": "config.model.skips=False"} if base.model.num_scales > 1 else {}
     draws = "two draws of z" if base.began.shared_z else "one draw of z"
     return Study(
         question="What is each part of the networks worth?",
         points={
             "base": "",
             "preset fig1": "config.model.preset=fig1",
-            "no skips": "config.model.skips=False",
+            **skips,
             "carry over 1/6": f"config.model.carry_steps={num_steps // 6}",
             "carry over 1/2": f"config.model.carry_steps={num_steps // 2}",
             draws: f"config.began.shared_z={not base.began.shared_z}",

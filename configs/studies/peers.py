@@ -8,14 +8,14 @@ def get_study(base: Config) -> Study:
     rate, gain = base.optim.learning_rate, base.began.lambda_k
     public = {
         "alternating": "config.began.alternating=True",
-        "no skips": "config.model.skips=False",
+        **({"no skips": "config.model.skips=False"} if base.model.num_scales > 1 else {}),
         "β1 = 0.5": "config.optim.b1=0.5",
         "no average of G": "config.optim.ema_half_life_images=0",
     }
     changes = {
         "one draw of z": "",
         **public,
-        "those four together": " ".join(public.values()),
+        "those together": " ".join(public.values()),
         "η = 2": "config.began.eta=2",
         "learning rate / 2": f"config.optim.learning_rate={rate / 2}",
         "λ_k / 10": f"config.began.lambda_k={gain / 10}",
