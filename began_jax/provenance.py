@@ -1,5 +1,6 @@
 """Where a run's numbers come from: code, packages, devices, command, time."""
 
+import functools
 import json
 import os
 import subprocess
@@ -44,11 +45,13 @@ def write(workdir: Path, config: Config, start_step: int, num_rollbacks: int) ->
     files.write_text(path, json.dumps(starts, indent=2) + "\n")
 
 
+@functools.cache  # at a program's start: somebody may commit while it computes
 def commit() -> str | None:
     """The program's own commit, or None where there is no git."""
     return _git("rev-parse", "HEAD")
 
 
+@functools.cache
 def uncommitted_changes() -> bool | None:
     """Whether the program's files differ from its commit, or None where there is no git."""
     changes = _git("status", "--porcelain", "--untracked-files=no")

@@ -1,7 +1,6 @@
 """What a run tells: metrics.jsonl, TensorBoard, PNG grids, the progress line."""
 
 import contextlib
-import functools
 import json
 import os
 import shutil
@@ -213,8 +212,6 @@ def write_evaluations(workdir: Path, name: str, by_step: Mapping[int, Scalars]) 
         say(f"ALARM tensorboard: {folder}: {errors.one_line(error)}; the report is written")
 
 
-@functools.cache  # at a program's start: somebody may commit while it computes
-@functools.cache
 def _reopen_jsonl(path: Path, start_step: int) -> Any:
     kept = []
     if path.exists():
