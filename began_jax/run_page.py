@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jinja2
 import numpy as np
 from PIL import Image
 
 from began_jax import config as config_lib
-from began_jax import files, health, restoring
+from began_jax import files, health, pages, restoring
 
+_TEMPLATE = Path(__file__).with_suffix(".html.jinja")
 _WIDTH, _HEIGHT = 320, 120  # of a curve, without its labels
 _MOST_POINTS = 300
 _MOST_GRIDS = 8
@@ -52,7 +52,7 @@ def write(workdir: Path) -> None:
     """
     records = restoring.records(workdir)
     config = restoring.load_config(workdir)
-    page = _template().render(
+    page = pages.template(_TEMPLATE).render(
         name=config.name,
         num_steps=config.train.num_steps,
         newest=records[-1] if records else None,
@@ -65,16 +65,6 @@ def write(workdir: Path) -> None:
         starts=files.read_json(workdir / "provenance.json") or [],
     )
     files.write_text(workdir / "report.html", page)
-
-
-@functools.cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    return environment.get_template("run_page.html.jinja")
 
 
 def _panels(records: Sequence[dict[str, Any]]) -> list[Panel]:

@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Python itself adds launch/ alone
 
-import jinja2
 from PIL import Image
 
-from began_jax import errors, files
+from began_jax import errors, files, pages
 from launch import command_line, run_folders, tables
 from launch.run_folders import RunFolder
 from launch.tables import Group
 
+_TEMPLATE = Path(__file__).with_suffix(".html.jinja")
 _WIDEST_GRID = 1024  # pixels
 
 
@@ -62,12 +62,7 @@ def make(
     groups = tables.groups(runs)
     unreadable = list(problems)
     grids = [picture for run in runs if (picture := _grid(run, unreadable))]
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    page = environment.get_template("report.html.jinja").render(
+    page = pages.template(_TEMPLATE).render(
         title="BEGAN runs",
         summary=f"{_counted(len(runs), 'run')} in {_counted(len(groups), 'group')}.",
         origins=_origins(runs),
