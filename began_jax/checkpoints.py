@@ -1,7 +1,6 @@
 """Saving and restoring the train state; the only module that imports Orbax."""
 
 import errno
-import hashlib
 import os
 import shutil
 import sys
@@ -16,7 +15,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint import checkpoint_managers
 
-from began_jax import errors, processes
+from began_jax import digests, errors, processes
 from began_jax.train_state import TrainState
 
 _STATE, _DIGEST = "state", "digest"
@@ -218,10 +217,7 @@ def _reason(error: Exception) -> str:
 
 def fingerprint(state: TrainState) -> str:
     """SHA-256 over every array's path, dtype, shape and bytes; the same on any device count."""
-    digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        array = np.asarray(jax.device_get(leaf))
-        name = jax.tree_util.keystr(path)
-        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
+    return digests.sha256(
+        (jax.tree_util.keystr(path), np.asarray(jax.device_get(leaf)))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+    )

@@ -1,9 +1,15 @@
-"""HTML pages from templates: whatever stands in a run's config or records is only text there."""
+"""Self-contained HTML pages from templates.
 
+Whatever stands in a run's config or records is only text there.
+"""
+
+import base64
 import functools
+import io
 from pathlib import Path
 
 import jinja2
+from PIL import Image
 
 
 @functools.cache
@@ -15,3 +21,21 @@ def template(path: Path) -> jinja2.Template:
         undefined=jinja2.StrictUndefined,
     )
     return environment.get_template(path.name)
+
+
+def picture(path: Path, widest: int) -> str | None:
+    """A picture, `widest` pixels wide at most, as the text of a src; None if it cannot be read."""
+    try:
+        with Image.open(path) as opened:
+            small = opened.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+    small.thumbnail((widest, small.height))
+    buffer = io.BytesIO()
+    small.save(buffer, "WEBP", quality=85)
+    return uri(buffer.getvalue(), "webp")
+
+
+def uri(data: bytes, kind: str) -> str:
+    """A picture's bytes as the text of a src."""
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

@@ -1,17 +1,15 @@
 """A run's own page: report.html in its folder, which opens anywhere and without network."""
 
-import base64
 import functools
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from began_jax import config as config_lib
 from began_jax import files, health, pages, restoring
+from began_jax.schema import Config
 
 _TEMPLATE = Path(__file__).with_suffix(".html.jinja")
 _WIDTH, _HEIGHT = 320, 120  # of a curve, without its labels
@@ -44,14 +42,13 @@ class Panel(NamedTuple):
     highest: str
 
 
-def write(workdir: Path) -> None:
-    """Makes the page anew of what the folder holds.
+def write(workdir: Path, config: Config) -> None:
+    """Makes the page anew of what the run's folder holds.
 
     Raises:
-      UserError: a record or the config cannot be read.
+      UserError: a record cannot be read.
     """
     records = restoring.records(workdir)
-    config = restoring.load_config(workdir)
     page = pages.template(_TEMPLATE).render(
         name=config.name,
         num_steps=config.train.num_steps,
@@ -125,13 +122,5 @@ def _grids(folder: Path) -> list[tuple[int, str]]:
 
 @functools.lru_cache(4 * _MOST_GRIDS)  # most are on the next page too
 def _uri(path: Path, modified: int) -> str | None:
-    """A grid as WebP; None where it is no picture any more."""
-    try:
-        with Image.open(path) as picture:
-            small = picture.convert("RGB")
-    except (OSError, ValueError):
-        return None
-    small.thumbnail((_WIDEST_GRID, _WIDEST_GRID))
-    buffer = io.BytesIO()
-    small.save(buffer, "WEBP", quality=85)
-    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    """None where it is no picture any more."""
+    return pages.picture(path, _WIDEST_GRID)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from began_jax import errors, files, grids, health, run_page
 from began_jax.config import flatten
 from began_jax.event_files import TensorBoardWriter
-from began_jax.schema import Config
+from began_jax.schema import Config, TrainConfig
 
 Scalars = Mapping[str, float]
 
@@ -26,8 +26,8 @@ class Telemetry:
     def __init__(self, workdir: Path, config: Config, start_step: int):
         """Opens the records after `start_step`; what a cut-off run wrote later is dropped."""
         self._workdir = workdir
+        self._config = config
         self._batch_size = config.train.batch_size
-        self._num_steps = config.train.num_steps
         self._jsonl = _reopen_jsonl(workdir / "metrics.jsonl", start_step)
         self._raised: set[str] = set()
         self._tensorboard: TensorBoardWriter | None = None
@@ -70,7 +70,7 @@ class Telemetry:
         images = step * self._batch_size
         self._write_line({"step": step, "num_steps": num_steps, "images": images, **scalars}, told)
         if self._bar.disable:
-            line = _plain_line(step, self._num_steps, self._batch_size, scalars, told)
+            line = _plain_line(step, self._config.train, scalars, told)
             print(line, file=sys.stderr, flush=True)
         else:
             self._bar.set_postfix_str(_summary(scalars, told), refresh=False)
@@ -105,7 +105,7 @@ class Telemetry:
 
     def write_page(self) -> None:
         """Makes report.html anew."""
-        run_page.write(self._workdir)
+        run_page.write(self._workdir, self._config)
 
     def _write_line(self, record: Scalars, alarms: Mapping[str, str]) -> None:
         if not self._is_there():
@@ -237,9 +237,7 @@ def _summary(scalars: Scalars, alarms: Mapping[str, str]) -> str:
     return " ".join([*(f"{name} {value}" for name, value in shown.items()), *told])
 
 
-def _plain_line(
-    step: int, num_steps: int, batch_size: int, scalars: Scalars, alarms: Mapping[str, str]
-) -> str:
-    seconds_left = (num_steps - step) * batch_size / scalars["images_per_second"]
-    eta = tqdm.format_interval(seconds_left)
-    return f"step {step}/{num_steps} {_summary(scalars, alarms)} ETA {eta}"
+def _plain_line(step: int, config: TrainConfig, scalars: Scalars, alarms: Mapping[str, str]) -> str:
+    images_left = (config.num_steps - step) * config.batch_size
+    eta = tqdm.format_interval(images_left / scalars["images_per_second"])
+    return f"step {step}/{config.num_steps} {_summary(scalars, alarms)} ETA {eta}"

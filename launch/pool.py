@@ -7,12 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import IO, NamedTuple
 
-from began_jax import errors
+from began_jax import errors, signals
 
 _POLL_SECONDS = 0.1
 _TAIL_BYTES = 4096
@@ -91,7 +90,7 @@ def run(jobs: Sequence[Job], places: Sequence[Slot]) -> Outcome:
     """
     waiting = [(f"[{i}/{len(jobs)}] {job.name}", job) for i, job in enumerate(jobs, 1)]
     free, running, failed, asked = list(places), list[_Running](), list[str](), False
-    with _stop_requests() as received:
+    with signals.noted(*_stop_signals()) as received:
         try:
             while running or (waiting and not received):
                 while waiting and free and not received:
@@ -116,26 +115,10 @@ def run(jobs: Sequence[Job], places: Sequence[Slot]) -> Outcome:
     return Outcome(failed, received[0] if received else None)
 
 
-@contextlib.contextmanager
-def _stop_requests() -> Iterator[list[int]]:
-    """Notes SIGTERM, SIGINT and the end of the terminal; a second Ctrl-C acts as before."""
-    received: list[int] = []
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    previous = {number: signal.getsignal(number) for number in numbers}
-
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        if number == signal.SIGINT:
-            signal.signal(number, previous[signal.SIGINT])
-
-    for number in numbers:
-        if number != signal.SIGHUP or previous[number] != signal.SIG_IGN:  # else nohup's wish
-            signal.signal(number, note)
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+def _stop_signals() -> list[int]:
+    """SIGTERM, SIGINT and, unless nohup wished it away, the end of the terminal."""
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [signal.SIGTERM, signal.SIGINT, *(() if ignored else (signal.SIGHUP,))]
 
 
 def _start(label: str, job: Job, place: Slot) -> _Running:

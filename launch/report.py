@@ -4,8 +4,6 @@ python launch/report.py runs/gamma [more folders ...] --out=report
 """
 
 import argparse
-import base64
-import io
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -14,8 +12,6 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Python itself adds launch/ alone
-
-from PIL import Image
 
 from began_jax import errors, files, pages
 from launch import command_line, run_folders, tables
@@ -117,7 +113,8 @@ def _legend(labels: Sequence[str], charts: ModuleType) -> list[tuple[str, str]]:
 
 
 def _pictures(pngs: dict[str, bytes | None]) -> list[Picture]:
-    return [Picture(_uri(png), caption) for caption, png in pngs.items() if png is not None]
+    found = {caption: png for caption, png in pngs.items() if png is not None}
+    return [Picture(pages.uri(png, "png"), caption) for caption, png in found.items()]
 
 
 def _sweep(groups: Sequence[Group], field: str, charts: ModuleType) -> dict[str, Any]:
@@ -137,23 +134,11 @@ def _sweep(groups: Sequence[Group], field: str, charts: ModuleType) -> dict[str,
 def _grid(run: RunFolder, problems: list[tuple[str, str]]) -> Picture | None:
     if run.grid is None:
         return None
-    try:
-        png = run.grid.read_bytes()
-        with Image.open(io.BytesIO(png)) as image:
-            image.load()
-            if image.width > _WIDEST_GRID:
-                image.thumbnail((_WIDEST_GRID, image.height))
-                smaller = io.BytesIO()
-                image.save(smaller, format="PNG")
-                png = smaller.getvalue()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    uri = pages.picture(run.grid, _WIDEST_GRID)
+    if uri is None:
         problems.append((run.name, f"samples/{run.grid.name}: cannot be read"))
         return None
-    return Picture(_uri(png), f"{run.name}, {int(run.grid.stem):,} images seen")
-
-
-def _uri(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    return Picture(uri, f"{run.name}, {int(run.grid.stem):,} images seen")
 
 
 if __name__ == "__main__":

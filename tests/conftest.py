@@ -16,7 +16,7 @@ import hypothesis
 import pytest
 
 from began_jax import config as config_lib
-from began_jax.schema import Config
+from began_jax.schema import Config, DataConfig
 from configs import base
 
 ROOT = Path(__file__).parents[1]
@@ -41,6 +41,13 @@ def make_config(**overrides: Any) -> Config:
         else:
             values[group] = value
     return config_lib.parse(values)
+
+
+def make_data_config(source: str, **fields: Any) -> DataConfig:
+    """Of one image, taken whole from the centre."""
+    values: dict[str, Any] = {"name": "", "split": "", "path": "", "crop": "center", "crop_size": 0}
+    values.update(max_bad_fraction=0.0, num_images=1, flip=False)
+    return DataConfig(source=source, **{**values, **fields})
 
 
 @pytest.fixture(autouse=True)

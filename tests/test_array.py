@@ -11,26 +11,10 @@ import pytest
 from began_jax import data
 from began_jax.config import ConfigError
 from began_jax.data import decoding
-from began_jax.schema import DataConfig
+from tests.conftest import make_data_config
 
-CONFIG = DataConfig(
-    source="array",
-    name="",
-    split="",
-    path="",
-    crop="center",
-    crop_size=0,
-    max_bad_fraction=0.0,
-    num_images=1,
-    flip=False,
-)
+CONFIG = make_data_config("array")
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("BEGAN_JAX_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
 
 
 def _load(path, resolution=16, channels=3, **fields):
@@ -52,14 +36,14 @@ def npy(tmp_path):
     return path
 
 
-def test_npy_of_the_right_shape_is_mapped_as_it_is(npy, cache):
+def test_npy_of_the_right_shape_is_mapped_as_it_is(npy, cache_dir):
     images = _load(npy)
     assert isinstance(images, np.memmap)
     assert str(images.filename) == str(npy)
     assert not images.flags.writeable
     np.testing.assert_array_equal(images, IMAGES)
     np.testing.assert_array_equal(_load(npy, crop_size=16), IMAGES)
-    assert not cache.exists()
+    assert not cache_dir.exists()
 
 
 def test_home_is_expanded(npy, monkeypatch):
@@ -68,13 +52,13 @@ def test_home_is_expanded(npy, monkeypatch):
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_npz_with_one_array_or_a_named_one(tmp_path, save, cache):
+def test_npz_with_one_array_or_a_named_one(tmp_path, save, cache_dir):
     path = tmp_path / "faces.npz"
     save(path, pictures=IMAGES)
     np.testing.assert_array_equal(_load(path), IMAGES)
     save(path, labels=np.arange(5), pictures=IMAGES, others=255 - IMAGES)
     np.testing.assert_array_equal(_load(path, name="others"), 255 - IMAGES)
-    assert not cache.exists()
+    assert not cache_dir.exists()
     for name in ("", "picture"):
         assert _error(path, name=name).startswith(f"config.data.name = {name!r}: ")
         assert "labels, pictures, others" in _error(path, name=name)
@@ -125,7 +109,7 @@ def test_second_load_resizes_nothing(npy, monkeypatch):
 
 
 @pytest.mark.parametrize("change", ["resolution", "crop_size", "content", "path", "name", "crop"])
-def test_every_setting_is_in_the_key(tmp_path, cache, change):
+def test_every_setting_is_in_the_key(tmp_path, cache_dir, change):
     path = tmp_path / "a.npz"
     images = np.random.default_rng(1).integers(0, 256, (2, 218, 178, 3), dtype=np.uint8)
     np.savez(path, a=images, b=255 - images)
@@ -143,7 +127,7 @@ def test_every_setting_is_in_the_key(tmp_path, cache, change):
         "crop": {"crop": "celeba"},
     }.get(change, {})
     after = _load(path, 32 if change == "resolution" else 64, **{"name": "a", **fields})
-    assert len(list(cache.glob("images/*.npy"))) == 2
+    assert len(list(cache_dir.glob("images/*.npy"))) == 2
     assert (change == "path") == np.array_equal(after, before)
 
 
@@ -161,7 +145,7 @@ def test_every_setting_is_in_the_key(tmp_path, cache, change):
     ],
 )
 @pytest.mark.parametrize("save", [np.save, np.savez])
-def test_unfit_array_is_one_line(tmp_path, array, text, save, cache):
+def test_unfit_array_is_one_line(tmp_path, array, text, save, cache_dir):
     path = tmp_path / ("a.npy" if save is np.save else "a.npz")
     save(path, array)
     message = _error(path)
@@ -169,13 +153,13 @@ def test_unfit_array_is_one_line(tmp_path, array, text, save, cache):
         f"config.data.path = {str(path)!r}: {text}; uint8 (N, H, W, 3) is needed, "
         "H and W 16 or more"
     )
-    assert not cache.exists()
+    assert not cache_dir.exists()
 
 
-def test_crop_that_does_not_fit_is_one_line(npy, cache):
+def test_crop_that_does_not_fit_is_one_line(npy, cache_dir):
     for fields in ({"crop": "celeba"}, {"crop_size": 17}):
         assert "faces.npy': 16×16 pixels; " in _error(npy, **fields)
-    assert not cache.exists()
+    assert not cache_dir.exists()
 
 
 def _pickled(path):

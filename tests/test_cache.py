@@ -12,16 +12,15 @@ import pytest
 
 from began_jax import data, errors
 from began_jax.data import cache, synthetic_faces
-from began_jax.schema import DataConfig
+from tests.conftest import make_data_config
 
 SHAPE = (4, 4, 3)
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, *SHAPE), dtype=np.uint8)
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("BEGAN_JAX_CACHE", str(tmp_path))
-    return tmp_path / "images"
+@pytest.fixture
+def folder(cache_dir):
+    return cache_dir / "images"
 
 
 def _prepared(images=IMAGES, key=None, num_images=5, shape=SHAPE, **kwargs):
@@ -264,7 +263,7 @@ def test_of_two_at_once_one_prepares_and_the_other_waits():
 
 
 def test_leftovers_of_killed_preparations_go_after_a_day(folder):
-    folder.mkdir()
+    folder.mkdir(parents=True)
     old, young = folder / ".some-label-ab.npy.x1", folder / ".some-label-ab.npy.x2"
     for path in (old, young):
         path.touch()
@@ -297,17 +296,7 @@ def test_progress_on_a_terminal_is_a_bar(monkeypatch):
     assert "images/s" in terminal.getvalue()
 
 
-SYNTHETIC = DataConfig(
-    source="synthetic_faces",
-    name="",
-    split="",
-    path="",
-    crop="center",
-    crop_size=0,
-    max_bad_fraction=0.0,
-    num_images=5,
-    flip=False,
-)
+SYNTHETIC = make_data_config("synthetic_faces", num_images=5)
 
 
 def test_synthetic_faces_in_blocks_are_the_faces(monkeypatch):

@@ -13,25 +13,14 @@ from absl import logging
 from began_jax import data
 from began_jax.config import ConfigError
 from began_jax.data import decoding, folder
-from began_jax.schema import DataConfig
+from tests.conftest import make_data_config
 
-CONFIG = DataConfig(
-    source="folder",
-    name="",
-    split="",
-    path="",
-    crop="center",
-    crop_size=0,
-    max_bad_fraction=0.0,
-    num_images=1,
-    flip=False,
-)
+CONFIG = make_data_config("folder")
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("BEGAN_JAX_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "images"
+@pytest.fixture
+def cache(cache_dir):
+    return cache_dir / "images"
 
 
 @pytest.fixture

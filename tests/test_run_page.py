@@ -4,7 +4,6 @@ import re
 import numpy as np
 from PIL import Image
 
-from began_jax import config as config_lib
 from began_jax import run_page
 from tests.conftest import make_config
 
@@ -26,11 +25,10 @@ def record(step, **values):
 
 
 def make(folder, records, **overrides):
-    (folder / "config.json").write_text(config_lib.to_json(make_config(**overrides)))
     (folder / "provenance.json").write_text(json.dumps([START]))
     text = "".join(json.dumps(one) + "\n" for one in records)
     (folder / "metrics.jsonl").write_text(text)
-    run_page.write(folder)
+    run_page.write(folder, make_config(**overrides))
     return (folder / "report.html").read_text()
 
 

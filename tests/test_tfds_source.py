@@ -27,19 +27,9 @@ from tensorflow_datasets.core.download import checksums, downloader
 from began_jax.config import ConfigError
 from began_jax.data import decoding, tfds_builders, tfds_source
 from began_jax.errors import UserError
-from began_jax.schema import DataConfig
+from tests.conftest import make_data_config
 
-CONFIG = DataConfig(
-    source="tfds",
-    name="",
-    split="train",
-    path="",
-    crop="center",
-    crop_size=0,
-    max_bad_fraction=0.0,
-    num_images=1,
-    flip=False,
-)
+CONFIG = make_data_config("tfds", split="train")
 
 
 class _TensorFlow(importlib.abc.MetaPathFinder, importlib.abc.Loader):

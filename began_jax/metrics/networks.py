@@ -4,7 +4,6 @@ Distances in different networks, or in one with other weights, cannot be compare
 one names the network and the SHA-256 of its weights.
 """
 
-import hashlib
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax import Array
 
-from began_jax import errors
+from began_jax import digests, errors
 from began_jax.metrics import efficientnet_lite0, inception, random_conv
 from began_jax.rules import NETWORKS
 
@@ -80,16 +79,8 @@ def load(name: str, path: Path | None) -> FeatureNetwork:
     except _DAMAGED as error:
         problem = getattr(error, "strerror", None) or errors.one_line(error)
         raise errors.UserError(f"--weights={path}: {problem}; {need}") from error
-    return FeatureNetwork(name, _sha256(arrays), params, network.apply)
-
-
-def _sha256(arrays: Mapping[str, np.ndarray]) -> str:
-    """Of names, types, shapes and bytes; an .npz' own bytes differ from Python to Python."""
-    digest = hashlib.sha256()
-    for name, array in sorted(arrays.items()):
-        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
+    # Not of the file: an .npz' own bytes differ from Python to Python.
+    return FeatureNetwork(name, digests.sha256(sorted(arrays.items())), params, network.apply)
 
 
 def checked(
