@@ -241,7 +241,8 @@ def _path(value: str | None) -> Path | None:
 
 
 def _interrupt_again_where_it_is_lost() -> None:
-    """Ctrl-C within a callback that may raise nothing, of which JAX has some, comes anew."""
+    """Raises Ctrl-C again where it came inside a callback whose exceptions are dropped, as some of
+    JAX's are."""
     usual = sys.unraisablehook
 
     def hook(unraisable: "sys.UnraisableHookArgs") -> None:
@@ -256,7 +257,7 @@ def _interrupt_again_where_it_is_lost() -> None:
 
 
 def _is_for_users(record: stdlib_logging.LogRecord) -> bool:
-    """Not so Orbax's: they are about its own ways, and what matters is raised."""
+    """False for Orbax's records: what matters of them is raised."""
     return "orbax" not in record.pathname
 
 

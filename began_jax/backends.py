@@ -20,7 +20,7 @@ _ONEDNN = "xla_cpu_experimental_onednn_custom_call"
 
 # At n = 16 and 32×32 the form saves less time than its longer compilation takes.
 _WINOGRAD_WIDTH = 32
-# So many of the shortest steps hide a dispatch; of the longest a signal waits for a few seconds.
+# Ten of the shortest steps hide a dispatch; with ten of the longest a signal waits a few seconds.
 _MOST_STEPS = 10
 
 
@@ -41,7 +41,7 @@ def resolve(config: Config) -> Config:
 
 
 def for_one_pass(config: Config) -> Config:
-    """The config for a program without gradients: "winograd" is slow without its options."""
+    """The config for every program but the train step, without whose options "winograd" is slow."""
     return _with_form(config, "plain" if config.model.conv == "plain" else "phases")
 
 

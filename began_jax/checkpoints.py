@@ -24,9 +24,9 @@ _FILE_ERRORS = (ValueError, KeyError, OSError)
 
 
 def _without_late_calls() -> Callable[[Any], None]:
-    """Python's way to tell of lost errors, without those of which Orbax makes hundreds.
+    """Python's hook for errors that nobody can catch, without Orbax's hundreds of them.
 
-    Where one read or write fails the others find its event loop closed, or are never awaited.
+    After one read or write that fails the others find its event loop closed, or are never awaited.
     """
     usual = sys.unraisablehook
 
@@ -58,7 +58,7 @@ class Checkpoints:
         """
         self._read_only = read_only = to_keep is None
         self._good_steps: Sequence[int] = ()
-        policies: list[Any] = [checkpoint_managers.LatestN(to_keep), _Newest(self)]
+        policies: list[Any] = [checkpoint_managers.LatestN(to_keep), _NewestUpToGoodSteps(self)]
         if keep_every_steps:
             policies.append(checkpoint_managers.EveryNSteps(keep_every_steps))
         if not read_only:
@@ -192,7 +192,7 @@ class Checkpoints:
         self._manager.reload()
 
 
-class _Newest:
+class _NewestUpToGoodSteps:
     """Orbax's policy: keeps the newest of the checkpoints up to each good step."""
 
     def __init__(self, checkpoints: Checkpoints):

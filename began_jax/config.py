@@ -55,7 +55,7 @@ def parse(values: Mapping[str, Any]) -> Config:
     Raises:
       ConfigError: naming every offending field, its value and what is allowed, a line each.
     """
-    config = _build(Config, values, "config")
+    config = _convert(Config, values, "config")
     problems = _problems(config)
     if problems:
         raise ConfigError("\n".join(problems))
@@ -114,8 +114,9 @@ def check_same_run(workdir: Path, config: Config) -> None:
 def differing_fields(saved: Config, new: Config) -> list[tuple[str, Any, Any]]:
     """(field, saved value, new value) of every field that a run may not change when it goes on.
 
-    A run may change its name, how long it trains, records and saves, and where its images lie
-    (`train.py` looks at the images themselves); the rest defines what is computed.
+    A run may change its name, its length, records, saves, alarms and evaluations, how it is
+    computed, and where its images lie (`train.py` looks at the images themselves); the rest defines
+    what is computed.
     """
     return [
         (f"config.{name}", old, new_value)

@@ -1,10 +1,10 @@
 """What a run would be and cost, without running it."""
 
-import functools
+import math
 
 import jax
 
-from began_jax import backends, models, sharding, train_state
+from began_jax import backends, models, sharding
 from began_jax import config as config_lib
 from began_jax.schema import Config
 
@@ -17,7 +17,7 @@ def report(config: Config) -> str:
     """
     asked, config = config, backends.resolve(config)
     mesh = sharding.make_mesh(config.train.batch_size, microbatches=config.train.microbatches)
-    state = jax.eval_shape(functools.partial(train_state.init, config))
+    state = sharding.abstract_state(config, mesh)
     lowered = sharding.lower_steps(config, mesh)
     costs = lowered.cost_analysis()
     memory = backends.compile(lowered, config.model).memory_analysis()
@@ -25,7 +25,10 @@ def report(config: Config) -> str:
     flops = costs["flops"] / config.train.batch_size
     generator = models.num_parameters(state.generator)
     discriminator = models.num_parameters(state.discriminator)
-    state_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    state_bytes = sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(state)
+    )
     lines = [
         config_lib.to_json(asked).rstrip(),
         f"parameters: {generator + discriminator:,} "

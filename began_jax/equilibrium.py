@@ -1,4 +1,6 @@
-"""The proportional controller that holds L(G(z)) at γ L(x), and the measure M_global.
+"""The controller that holds L(G(z)) at γ L(x), and the measure M_global.
+
+The paper calls it proportional; as k_t sums the errors up, it integrates them.
 
 `init(...) -> state` and `update(state, ...) -> state` follow optax's contract, so that the
 controller serves any pair of a real and a fake loss. All values are float32 scalars.
@@ -22,11 +24,11 @@ def init(k_init: float) -> EquilibriumState:
     return EquilibriumState(k=jnp.float32(k_init), balance=jnp.float32(0.0))
 
 
-def gain(state: EquilibriumState, lambda_p: float) -> Array:
+def k_t(state: EquilibriumState, lambda_p: float) -> Array:
     """k_t, by which L_D weighs the fakes; with λ_p = 0 the paper's.
 
-    The paper's rule sums errors up: it is an integrating controller, which lags. A part in
-    proportion to the last error, k_t = clip(k + λ_p (γ L(x) − L(G(z_G))), 0, 1), answers at once.
+    An integrating controller lags. A part in proportion to the last error,
+    k_t = clip(k + λ_p (γ L(x) − L(G(z_G))), 0, 1), answers at once.
     """
     return jnp.clip(state.k + lambda_p * state.balance, 0.0, 1.0)
 

@@ -16,10 +16,10 @@ from began_jax import (
     features,
     generate,
     objectives,
+    progress,
     provenance,
     reports,
     restoring,
-    telemetry,
 )
 from began_jax.config import ConfigError
 from began_jax.data import order
@@ -79,7 +79,7 @@ def prepare(
     average: bool = True,
     with_factors: bool = False,
 ) -> Comparison:
-    """Compares `num` samples of each seed with as many of the images, where there are so many.
+    """What it takes to compare `num` samples of each seed with as many images, if there are.
 
     `with_factors`: also by the factors of synthetic faces, whose regressor is trained first where
     the cache has none; of other data it changes nothing.
@@ -98,17 +98,27 @@ def prepare(
     indices = order.subset(len(images), num)
     reference, key = features.reference(network, images, indices)
     if len(indices) <= (size := len(reference.moments.mean)):
-        telemetry.say(
+        progress.say(
             f"{len(indices)} images of {size} features each: a Fréchet distance of no more images "
             "than features means little"
         )
-    of_data = _ms_ssim(images[indices[: 2 * _PAIRS]], 0)
+    of_data = ms_ssim.diversity(images[indices[: 2 * _PAIRS]], num_pairs=_PAIRS, seed=0)
     factors = None
     if with_factors and config.data.source == "synthetic_faces":
         factors = _factors(config, images, num)
     return Comparison(
-        *(config, network, images, indices, reference, key, of_data, num, seeds, average, factors),
-        code,
+        config=config,
+        network=network,
+        images=images,
+        indices=indices,
+        reference=reference,
+        reference_key=key,
+        ms_ssim_of_data=of_data,
+        num=num,
+        seeds=seeds,
+        average=average,
+        factors=factors,
+        code=code,
     )
 
 
@@ -143,7 +153,9 @@ def report(comparison: Comparison, state: TrainState, records: Sequence[dict[str
             "precision_recall_of_each": _num_kept(c),
             "ms_ssim_pairs": _PAIRS,
             "ms_ssim_of_the_first": 2 * _PAIRS,
-            "reconstructed_images": min(_RECONSTRUCTED, len(c.indices)) if _has_error(c) else None,
+            "reconstructed_images": min(_RECONSTRUCTED, len(c.indices))
+            if _reconstructs(c)
+            else None,
             "score_splits": inception_score.NUM_SPLITS,
             "coverage_of_each": None if c.factors is None else len(c.factors.of_data),
         },
@@ -222,7 +234,7 @@ def _metrics(c: Comparison, state: TrainState) -> dict[str, Metric]:
         found["coverage"]["of_data"] = statistics.fmean(of_data.values())
         for name, value in of_data.items():
             found[f"coverage_{name}"]["of_data"] = value
-    if _has_error(c):
+    if _reconstructs(c):
         looked_at = c.images[c.indices[:_RECONSTRUCTED]]
         error = _reconstruction_error(c.config, state, looked_at)
         found["reconstruction_error"] = reports.metric([error])
@@ -254,7 +266,7 @@ def _of_seed(
     metrics["precision"], metrics["recall"] = precision_recall.precision_recall(
         c.reference.kept[:num], found.kept[:num], k=_K
     )
-    metrics["ms_ssim"] = _ms_ssim(np.concatenate(shown), seed)
+    metrics["ms_ssim"] = ms_ssim.diversity(np.concatenate(shown), num_pairs=_PAIRS, seed=seed)
     if found.classes is not None:
         metrics[score], own_errors[score] = inception_score.score(found.classes)
     if c.factors is not None:
@@ -270,7 +282,7 @@ def _num_kept(c: Comparison) -> int:
     return min(c.num, len(c.reference.kept))
 
 
-def _has_error(c: Comparison) -> bool:
+def _reconstructs(c: Comparison) -> bool:
     """Whether D has reconstructions that can be wrong."""
     return objectives.of(c.config).is_auto_encoder
 
@@ -283,7 +295,3 @@ def _reconstruction_error(config: Config, state: TrainState, images: np.ndarray)
         return np.abs(difference).mean((1, 2, 3))
 
     return float(generate.by_blocks(of_each, images).mean())
-
-
-def _ms_ssim(images: np.ndarray, seed: int) -> float:
-    return ms_ssim.diversity(images, num_pairs=_PAIRS, seed=seed)

@@ -56,9 +56,8 @@ class TensorBoardWriter(_import_metric_writers().MetricWriter):  # type: ignore[
             self._write(step, summary=picture)
 
     def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
-        """Markdown by name."""
-        for name, text in texts.items():
-            self._write(step, summary=summary.text(name, text))
+        """Not supported."""
+        raise NotImplementedError("this project writes no texts")
 
     def write_hparams(self, hparams: Mapping[str, Any]) -> None:
         """Flat settings, shown beside `m_global` in TensorBoard's table of runs."""
@@ -66,10 +65,8 @@ class TensorBoardWriter(_import_metric_writers().MetricWriter):  # type: ignore[
             self._write(0, summary=part)
 
     def write_histograms(self, step: int, arrays: Any, num_buckets: Any = None) -> None:
-        """Arrays by name, in `num_buckets` buckets (30 by default) of one width."""
-        for name, values in arrays.items():
-            buckets = (num_buckets or {}).get(name, 30)
-            self._write(step, summary=summary.histogram(name, np.asarray(values), bins=buckets))
+        """Not supported."""
+        raise NotImplementedError("this project writes no histograms")
 
     def write_summaries(self, step: int, values: Any, metadata: Any = None) -> None:
         """Not supported."""

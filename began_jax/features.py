@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from began_jax import files, generate, telemetry
+from began_jax import files, generate, progress
 from began_jax.metrics import frechet, inception_score
 from began_jax.metrics.networks import FeatureNetwork
 
@@ -33,7 +33,7 @@ def of_blocks(
     moments: frechet.Moments | None = None
     kept: list[np.ndarray] = []
     classes: inception_score.Splits | None = None
-    with telemetry.bar(num, label, "images") as bar:
+    with progress.bar(num, label, "images") as advance:
         for block in blocks:
             features, logits = generate.by_blocks(apply, block)
             if moments is None:
@@ -45,7 +45,7 @@ def of_blocks(
                 if classes is None:
                     classes = inception_score.empty(num, logits.shape[1])
                 classes = inception_score.add(classes, logits)
-            bar.update(len(block))
+            advance(len(block))
     assert moments is not None
     return Features(moments, np.concatenate(kept)[:_MOST_KEPT], classes)
 

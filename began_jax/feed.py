@@ -15,8 +15,8 @@ _LARGEST_SHARE = 0.25  # of a device's memory
 def resident(images: np.ndarray, mesh: Mesh) -> Array | None:
     """The images on every device, if they take a quarter of its memory at most; else None.
 
-    None too where a device tells no limit of its memory: a CPU, to which the host's array is as
-    near.
+    None also where a device reports no limit of its memory, as a CPU does, which reads the host's
+    array directly.
     """
     smallest = processes.smallest(min(map(_memory, mesh.local_devices)))
     if images.nbytes > _LARGEST_SHARE * smallest:

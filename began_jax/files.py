@@ -22,8 +22,8 @@ def cache_dir() -> Path:
 
     $BEGAN_JAX_CACHE, else $XDG_CACHE_HOME/began_jax, else ~/.cache/began_jax.
     """
-    if "BEGAN_JAX_CACHE" in os.environ:
-        return Path(os.environ["BEGAN_JAX_CACHE"])
+    if own := os.environ.get("BEGAN_JAX_CACHE"):
+        return Path(own).expanduser()
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(root) / "began_jax"
 

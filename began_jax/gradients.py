@@ -79,7 +79,7 @@ def joint(
 
 
 def mean_over_parts(function: Callable[..., Any], num_parts: int, *batches: Array) -> Any:
-    """The mean of a function's results, a tree, over equal parts of the batches, one by one.
+    """Gradient accumulation: the mean of a function's results, a tree, over parts of the batches.
 
     Of a mean over the batch, and so of its gradients, it is the value for the whole batch up to
     rounding, in the memory of one part.

@@ -17,8 +17,8 @@ _LOWEST_SPREAD = 0.1  # of the data's; all samples are nearly the same
 _LOST_SPREAD = 0.5  # of the highest so far
 _AS_VARIED = 0.75  # of the highest
 _BOUNDS = (0.0, 1.0)  # of k
-_BALANCE = 0.5  # of γ, but
-_LEAST_BALANCE = 0.1
+_TOLERANCE = 0.5  # of γ, for L(G(z)) / L(x)
+_LEAST_TOLERANCE = 0.1
 _OUTSIDE = 0.5  # of the sampled values
 
 
@@ -89,10 +89,9 @@ def acted_on(alarms: Mapping[str, str]) -> dict[str, str]:
 
 
 def last_good_steps(config: Config, records: Sequence[Record]) -> dict[str, int]:
-    """By alarm that grows slowly, the last step that shows nothing of it; 0 if none does.
+    """For each alarm that grows slowly, the last recorded step without a sign of it (0: none).
 
-    That is, whose samples were about as varied as they ever were; in which k was free; whose losses
-    were in balance.
+    That is: samples about as varied as ever; k off its bounds; losses in balance.
     """
     spreads = _spreads(config, records)
     lowest = max(_LOWEST_SPREAD, _AS_VARIED * max(spreads.values(), default=0.0))
@@ -160,7 +159,7 @@ def _ratio(records: Sequence[Record]) -> float:
 
 def _is_balanced(config: Config, ratio: float) -> bool:
     gamma = config.began.gamma
-    return abs(ratio - gamma) <= max(_BALANCE * gamma, _LEAST_BALANCE)
+    return abs(ratio - gamma) <= max(_TOLERANCE * gamma, _LEAST_TOLERANCE)
 
 
 def _stalled(config: Config, records: Sequence[Record], since: int) -> str | None:

@@ -30,7 +30,7 @@ def of_run(workdir: Path, config: Config, num: int) -> tuple[list[str], np.ndarr
 
 
 def paths(value: str) -> list[Path]:
-    """Those of --images, absolute."""
+    """The paths named in --images, absolute."""
     return [Path(name).expanduser().resolve() for name in value.split(",") if name]
 
 

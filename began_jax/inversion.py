@@ -1,4 +1,4 @@
-"""Latents of given images: z = argmin mean |x − G(z)|, by Adam (the paper's Section 4.2).
+"""Latents of given images: z = argmin mean |x − G(z)|, by Adam (the paper's Fig. 4).
 
 Or in one pass by D's encoder, where the objective taught it to invert G (`objectives/began_cs.py`).
 """
@@ -12,7 +12,7 @@ import optax
 from jax import Array
 from jax import numpy as jnp
 
-from began_jax import generate, models, pixels, randomness, telemetry
+from began_jax import generate, models, pixels, progress, randomness
 from began_jax.randomness import Purpose
 from began_jax.schema import Config
 from began_jax.train_state import TrainState
@@ -76,7 +76,7 @@ def invert(
         for _ in range(num_updates // a_call):
             found = update(found, params, carry, x)
             jax.block_until_ready(found.best_residuals)
-            bar.update(a_call)
+            advance(a_call)
         residuals = found.best_residuals.reshape(at_once, restarts)
         best = jnp.argmin(residuals, axis=1)[:, None]
         z = found.best_z.reshape(at_once, restarts, -1)
@@ -84,7 +84,7 @@ def invert(
         return z, jnp.take_along_axis(residuals, best, axis=1)[:, 0]
 
     what = f"inverting {len(images)} images"
-    with telemetry.bar(num_blocks * num_updates, what, "updates") as bar:
+    with progress.bar(num_blocks * num_updates, what, "updates") as advance:
         z, residuals = generate.by_blocks(search, np.arange(len(images)), size=at_once)
     fakes = generate.from_latents(config, state, z, average=average)
     return Inversion(z, fakes, residuals)
@@ -102,9 +102,14 @@ def by_encoder(
 
     z = generate.by_blocks(functools.partial(encode, state.discriminator), images)
     z = z.astype(np.float32)
+    params = state.sampling_generator if average else state.generator
+    measure = jax.jit(functools.partial(_residuals, config))
+
+    def residuals(rows: np.ndarray) -> Array:
+        return measure(params, carry, pixels.to_float(jnp.asarray(images[rows])), z[rows])
+
     fakes = generate.from_latents(config, state, z, average=average)
-    residuals = np.abs(fakes / 255.0 - images / 255.0).mean((1, 2, 3))
-    return Inversion(z, fakes, residuals.astype(np.float32))
+    return Inversion(z, fakes, generate.by_blocks(residuals, np.arange(len(images))))
 
 
 def _draw(config: Config, seed: int, restarts: int, indices: Array) -> Array:
@@ -117,6 +122,13 @@ def _draw(config: Config, seed: int, restarts: int, indices: Array) -> Array:
     return jax.vmap(one)(indices).reshape(len(indices) * restarts, -1)
 
 
+def _residuals(
+    config: Config, params: models.Params, carry: Array | None, x: Array, z: Array
+) -> Array:
+    """mean |x − G(z)| of each image (N,), of G(z) as it is, neither cut nor rounded."""
+    return jnp.abs(x - models.generate(config.model, params, z, carry)).mean((1, 2, 3))
+
+
 def _update(
     config: Config,
     adam: optax.GradientTransformation,
@@ -127,7 +139,7 @@ def _update(
     x: Array,
 ) -> _Search:
     def residuals(z: Array) -> tuple[Array, Array]:
-        each = jnp.abs(x - models.generate(config.model, params, z, carry)).mean((1, 2, 3))
+        each = _residuals(config, params, carry, x, z)
         return each.sum(), each  # a row's gradient depends on that row alone
 
     def step(search: _Search, _: None) -> tuple[_Search, None]:

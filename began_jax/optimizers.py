@@ -68,7 +68,7 @@ def _adam(config: OptimConfig) -> optax.GradientTransformation:
 
 def _plateau(config: OptimConfig) -> optax.GradientTransformationExtraArgs:
     return optax.contrib.reduce_on_plateau(
-        factor=config.decay_factor,
+        factor=0.5,
         patience=1,
         rtol=0.0,
         atol=config.decay_threshold,

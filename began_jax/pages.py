@@ -9,7 +9,8 @@ import io
 from pathlib import Path
 
 import jinja2
-from PIL import Image
+
+from began_jax.data import decoding
 
 
 @functools.cache
@@ -26,9 +27,8 @@ def template(path: Path) -> jinja2.Template:
 def picture(path: Path, widest: int) -> str | None:
     """A picture, `widest` pixels wide at most, as the text of a src; None if it cannot be read."""
     try:
-        with Image.open(path) as opened:
-            small = opened.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        small = decoding.open_image(path).convert("RGB")
+    except (OSError, ValueError):
         return None
     small.thumbnail((widest, small.height))
     buffer = io.BytesIO()

@@ -243,8 +243,9 @@ def _stem(images: str | None) -> str:
 def _keep_inputs(images: str | None, *written: Path) -> None:
     """Raises UserError where a file of the user's would be replaced by what is made of it."""
     for path in inputs.paths(images or ""):
-        if path in [out.resolve() for out in written]:
-            raise errors.UserError(f"--out: {path} is one of --images")
+        for out in (out.resolve() for out in written):
+            if path == out or (path.is_dir() and out.exists() and out.is_relative_to(path)):
+                raise errors.UserError(f"--out: {out} is one of --images")
 
 
 def _png(path: Path) -> Path:

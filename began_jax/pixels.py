@@ -1,7 +1,7 @@
 """The one scale of images inside the program: [−0.5, 0.5], as the paper's co-author advised.
 
-The scale of the pixels sets the scale of L, M_global and so the effective λ_k: on [−1, 1] all
-three losses are twice as large for η = 1.
+The scale of the pixels sets that of L and M_global, and so the effective λ_k: on [−1, 1] all three
+are twice as large (η = 1).
 """
 
 import numpy as np

@@ -25,7 +25,7 @@ class Record:
 
     step: int
     images_per_second: float
-    metrics: list[tuple[Metrics, int]]  # since the record before: (K,) by name, the first so many
+    metrics: list[tuple[Metrics, int]]  # by dispatch: (K,) by name, of which the first `int` count
     spread: Array  # of the fixed samples
     outside: Array  # the share of their values outside the pixels' range
     samples: Array | None  # float (N, R, R, C), where a grid is due
@@ -129,6 +129,7 @@ class Recorder:
             self._telemetry.write_grids(record.step, samples, self._real, reconstructions)
         acted_on = health.acted_on(alarms)
         if acted_on and self._config.health.policy != "warn":
+            self._telemetry.write_page()
             good = health.last_good_steps(self._config, self._records)
             raise Unwell(record.step, acted_on, min(good[name] for name in acted_on))
         if record.state is not None:
@@ -144,6 +145,7 @@ class Recorder:
     def _end(self, step: int, not_finite: str) -> NoReturn:
         alarms = {"not_finite": not_finite}
         self._telemetry.write_alarms(step, alarms)
+        self._telemetry.write_page()
         raise Unwell(step, alarms)
 
 

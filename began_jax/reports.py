@@ -11,7 +11,7 @@ from typing import Any, NotRequired, TypedDict
 
 from scipy import stats
 
-from began_jax import errors, files, rollbacks, telemetry
+from began_jax import errors, files, progress, rollbacks, telemetry
 
 # What must be the same for reports to be compared with one another.
 _BASIS = (
@@ -88,9 +88,9 @@ def correlations(reports: Sequence[Report]) -> dict[str, Any]:
     known = [one for one in reports if one["m_global"] is not None]
     steps = [one["step"] for one in known]
     m_global = [one["m_global"] for one in known]
-    columns = {
-        name: [means(one)[name] for one in known] for name in (means(known[0]) if known else [])
-    }
+    every = [means(one) for one in known]
+    shared = [name for name in (every[0] if every else []) if all(name in one for one in every)]
+    columns = {name: [one[name] for one in every] for name in shared}
     return {
         "steps": steps,
         "with_m_global": _rank_correlations(m_global, columns),
@@ -148,7 +148,7 @@ def _load(workdir: Path, place: Path) -> list[Report]:
             if path != folder(workdir, one) / f"{one['step']:08d}.json":
                 raise ValueError
         except (errors.UserError, KeyError, TypeError, ValueError):
-            telemetry.say(f"{path}: not a report of {place.name}; left out of its table.csv")
+            progress.say(f"{path}: not a report of {place.name}; left out of its table.csv")
         else:
             found.append(one)
     return found
@@ -169,7 +169,9 @@ def _table(reports: Sequence[Report], past: Sequence[dict[str, Any]]) -> str:
                 line[f"{name}_of_data"] = of["of_data"]
         lines.append({**line, **{name: one.get(name) for name in _LAST_COLUMNS}})
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
+    # All that any has: a metric may have been added between two evaluations.
+    columns = list(dict.fromkeys(name for line in lines for name in line))
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
     return text.getvalue()

@@ -18,7 +18,7 @@ from began_jax.train_state import TrainState
 
 
 def load_config(workdir: Path) -> Config:
-    """The run's config, for programs without gradients.
+    """The run's config, for every program but the train step.
 
     Raises:
       ConfigError: no run is there, or one of another version of this program.
@@ -84,9 +84,12 @@ def steps(workdir: Path) -> list[int]:
 
 
 def records(workdir: Path) -> list[dict[str, Any]]:
-    """What metrics.jsonl holds, by step; nothing where there is none.
+    """`lines` without those that tell only of steps that were not finite."""
+    return [line for line in lines(workdir) if "m_global" in line]
 
-    But for a line that tells only of steps that were not finite.
+
+def lines(workdir: Path) -> list[dict[str, Any]]:
+    """What metrics.jsonl holds, by step; nothing where there is none.
 
     Raises:
       UserError: it cannot be read.
@@ -95,8 +98,7 @@ def records(workdir: Path) -> list[dict[str, Any]]:
     try:
         text = path.read_text(encoding="utf-8")
         # A killed run's last line may be torn; the run itself drops it when it goes on.
-        lines = [json.loads(line) for line in text.splitlines(keepends=True) if line[-1:] == "\n"]
-        return [line for line in lines if "m_global" in line]
+        return [json.loads(line) for line in text.splitlines(keepends=True) if line[-1:] == "\n"]
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:
@@ -115,8 +117,7 @@ def recorded_mean(
     for record in records:
         if record["step"] > step:
             break
-        # One of an older version does not say how many steps it is of.
-        steps = min(record.get("num_steps", 0), record["step"] - (step - num_steps))
+        steps = min(record["num_steps"], record["step"] - (step - num_steps))
         if steps > 0:
             total += steps * record[name]
             covered += steps

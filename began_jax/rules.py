@@ -85,7 +85,6 @@ def of(config: Config) -> list[Rule]:
         ("optim.learning_rate", 0 < o.learning_rate <= 1, "above 0, 1 at most"),
         ("optim.b1", 0 <= o.b1 < 1, "0 or more, below 1"),
         ("optim.b2", 0 <= o.b2 < 1, "0 or more, below 1"),
-        ("optim.decay_factor", 0 < o.decay_factor < 1, "between 0 and 1"),
         ("optim.decay_window_steps", o.decay_window_steps >= 1, "1 or more"),
         ("optim.decay_threshold", o.decay_threshold > 0, "above 0"),
         (
@@ -127,8 +126,9 @@ def of(config: Config) -> list[Rule]:
         ("train.checkpoints_to_keep", t.checkpoints_to_keep >= 1, "1 or more"),
         (
             "train.keep_checkpoint_every_steps",
-            t.keep_checkpoint_every_steps >= 0,
-            "0 (off) or more",
+            t.keep_checkpoint_every_steps >= 0
+            and t.keep_checkpoint_every_steps % max(t.checkpoint_every_steps, 1) == 0,
+            "0 (off) or a multiple of train.checkpoint_every_steps",
         ),
         ("health.policy", h.policy in POLICIES, f"one of {POLICIES}"),
         ("health.max_rollbacks", h.max_rollbacks >= 0, "0 or more"),

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from began_jax import config as config_lib
-from began_jax import files, health, pages, restoring
+from began_jax import files, health, pages, restoring, rollbacks
 from began_jax.schema import Config
 
 _TEMPLATE = Path(__file__).with_suffix(".html.jinja")
@@ -48,15 +48,16 @@ def write(workdir: Path, config: Config) -> None:
     Raises:
       UserError: a record cannot be read.
     """
-    records = restoring.records(workdir)
+    lines = restoring.lines(workdir)
+    records = [line for line in lines if "m_global" in line]
     page = pages.template(_TEMPLATE).render(
         name=config.name,
         num_steps=config.train.num_steps,
         newest=records[-1] if records else None,
         size=(_WIDTH, _HEIGHT),
         panels=_panels(records),
-        alarms=_alarms(records),
-        rollbacks=files.read_json(workdir / "rollbacks.json") or [],
+        alarms=_alarms(lines),
+        rollbacks=rollbacks.load(workdir),
         grids=_grids(workdir / "samples"),
         settings=config_lib.flatten(config),
         starts=files.read_json(workdir / "provenance.json") or [],
@@ -93,18 +94,18 @@ def _points(images: np.ndarray, values: np.ndarray, lowest: float, highest: floa
     return " ".join(f"{_WIDTH * a:.1f},{_HEIGHT * (1 - b):.1f}" for a, b in pairs)
 
 
-def _alarms(records: Sequence[dict[str, Any]]) -> list[tuple[str, int, int, bool, str]]:
+def _alarms(lines: Sequence[dict[str, Any]]) -> list[tuple[str, int, int, bool, str]]:
     """Each alarm's name, first and last step, whether it is still there, and what to try."""
     found: dict[str, list[int]] = {}
-    for record in records:
-        for name in record.get("alarms", []):
-            found.setdefault(name, []).append(record["step"])
+    for line in lines:
+        for name in line.get("alarms", []):
+            found.setdefault(name, []).append(line["step"])
     return [
         (
             name,
             steps[0],
             steps[-1],
-            steps[-1] == records[-1]["step"],
+            steps[-1] == lines[-1]["step"],
             health.ALARMS[name].remedy if name in health.ALARMS else "",
         )
         for name, steps in found.items()

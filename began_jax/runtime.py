@@ -13,12 +13,11 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
 
 def configure() -> None:
-    """Keeps compiled programs in the cache directory, unless the user chose another place.
+    """Keeps compiled programs, except those that `backends.compile` withholds, in the cache
+    directory unless the user chose another, and makes dispatch synchronous on a CPU.
 
-    But for those that `backends.compile` cannot keep.
-
-    On a CPU a dispatch then returns when it is done: a second one on the way would take the memory
-    of a step once more and gain nothing. Call before the first use of a device.
+    There a second dispatch in flight would double a step's memory and gain nothing. Call before the
+    first use of a device.
     """
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     if jax.config.values["jax_compilation_cache_dir"] is None:

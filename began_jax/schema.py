@@ -34,7 +34,7 @@ class ModelConfig:
 
     @property
     def code_size(self) -> int:
-        """The numbers of a code of D: N_h or, of preset "ebgan", (R/8)² maps of 4n."""
+        """The numbers of a code of D: N_h or, of preset "ebgan", 4n maps of R/8 × R/8."""
         if self.preset == "ebgan":
             return (self.resolution // 8) ** 2 * 4 * self.n
         return self.n_h
@@ -73,7 +73,6 @@ class OptimConfig:
     learning_rate: float
     b1: float
     b2: float
-    decay_factor: float
     decay_window_steps: int
     decay_threshold: float
     min_learning_rate: float

@@ -73,7 +73,7 @@ def state_shardings(config: Config, mesh: Mesh) -> TrainState:
 
 
 def init_state(config: Config, mesh: Mesh) -> TrainState:
-    """The initial state, made on the devices (a device_put would damage it there)."""
+    """The initial state, made on the devices."""
     init = functools.partial(train_state.init, config)
     return jax.jit(init, out_shardings=state_shardings(config, mesh))()
 

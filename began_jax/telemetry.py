@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from began_jax import errors, files, grids, health, run_page
+from began_jax import errors, files, grids, health, progress, run_page
 from began_jax.config import flatten
 from began_jax.event_files import TensorBoardWriter
 from began_jax.schema import Config, TrainConfig
@@ -29,6 +29,7 @@ class Telemetry:
         self._config = config
         self._batch_size = config.train.batch_size
         self._jsonl = _reopen_jsonl(workdir / "metrics.jsonl", start_step)
+        _drop_grids(workdir / "samples", start_step * self._batch_size)
         self._raised: set[str] = set()
         self._tensorboard: TensorBoardWriter | None = None
         self._own_alarms: dict[str, str] = {}
@@ -76,7 +77,7 @@ class Telemetry:
             self._bar.set_postfix_str(_summary(scalars, told), refresh=False)
         self._tell(step, alarms)
         for name in sorted(self._raised - alarms.keys()):
-            say(f"alarm {name} is over, step {step}")
+            progress.say(f"alarm {name} is over, step {step}")
         self._raised = set(alarms)
 
     def write_alarms(self, step: int, alarms: Mapping[str, str]) -> None:
@@ -135,7 +136,7 @@ class Telemetry:
         """Says of an alarm once that it is there."""
         for name in sorted(alarms.keys() - self._raised):
             remedy = health.ALARMS[name].remedy
-            say(f"ALARM {name}, step {step}: {alarms[name]}. What to try: {remedy}")
+            progress.say(f"ALARM {name}, step {step}: {alarms[name]}. What to try: {remedy}")
 
     @contextlib.contextmanager
     def _without_tensorboard_if_it_fails(self) -> Iterator[None]:
@@ -149,7 +150,7 @@ class Telemetry:
             self._tensorboard = None
             text = f"{self._workdir / 'tensorboard'}: {errors.one_line(error)}"
             self._own_alarms["tensorboard"] = text
-            say(f"ALARM tensorboard: {text}; training goes on")
+            progress.say(f"ALARM tensorboard: {text}; training goes on")
 
 
 class Silence:
@@ -181,24 +182,11 @@ class Silence:
         """Writes nothing."""
 
 
-def bar(total: int, what: str, unit: str) -> "tqdm[Any]":
-    """A progress bar of work that takes a while; without a terminal a line says that it begins."""
-    made: tqdm[Any] = tqdm(total=total, desc=what, unit=f" {unit}", disable=None, leave=False)
-    if made.disable:
-        print(f"{what}: {total} {unit}", file=sys.stderr, flush=True)
-    return made
-
-
-def say(text: str) -> None:
-    """Prints a line to standard error, above the progress bar if there is one."""
-    tqdm.write(text, file=sys.stderr)
-
-
 def write_evaluations(workdir: Path, name: str, by_step: Mapping[int, Scalars]) -> None:
     """Makes tensorboard/eval-<name> anew, or says that it cannot; the steps ascend.
 
-    A TensorBoard run of its own: a new file, or an earlier step, in the training's would hide what
-    that wrote later.
+    A TensorBoard run of its own: in the training's a new file or an earlier step would hide what
+    was written later.
     """
     folder = workdir / "tensorboard" / f"eval-{name}"
     try:
@@ -209,18 +197,28 @@ def write_evaluations(workdir: Path, name: str, by_step: Mapping[int, Scalars]) 
             writer.write_scalars(step, {f"eval/{tag}": value for tag, value in scalars.items()})
         writer.close()
     except OSError as error:
-        say(f"ALARM tensorboard: {folder}: {errors.one_line(error)}; the report is written")
+        progress.say(
+            f"ALARM tensorboard: {folder}: {errors.one_line(error)}; the report is written"
+        )
 
 
 def _reopen_jsonl(path: Path, start_step: int) -> Any:
     kept = []
     if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            with contextlib.suppress(json.JSONDecodeError):  # the torn last line of a killed run
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            # The torn last line of a killed run, and whatever else is no record.
+            with contextlib.suppress(ValueError, KeyError, TypeError):
                 if json.loads(line)["step"] <= start_step:
                     kept.append(line + "\n")
     files.write_text(path, "".join(kept))
     return path.open("a", encoding="utf-8")
+
+
+def _drop_grids(folder: Path, num_images: int) -> None:
+    """Removes those of a course that a rollback or a kill cut off after so many images."""
+    for path in folder.glob("*.png"):
+        if path.stem.isdecimal() and int(path.stem) > num_images:
+            path.unlink()
 
 
 def _summary(scalars: Scalars, alarms: Mapping[str, str]) -> str:

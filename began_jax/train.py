@@ -25,6 +25,7 @@ from began_jax import (
     files,
     generate,
     processes,
+    progress,
     provenance,
     restoring,
     rollbacks,
@@ -34,7 +35,7 @@ from began_jax import (
     telemetry,
 )
 from began_jax import config as config_lib
-from began_jax.data import identity
+from began_jax.data import identity, order
 from began_jax.health import Unwell
 from began_jax.recorder import Record, Recorder
 from began_jax.schema import Config
@@ -64,30 +65,16 @@ def train(config: Config, workdir: Path) -> None:
     )
     processes.in_all(lambda: agreement.check_images(images))
     data_spread = identity.spread(images)
-    comparison = None
-    if config.eval.every_steps and processes.is_first():
-        from began_jax import evaluate  # here, as it takes a while to import
-
-        comparison = evaluate.in_training(config, images)
+    asked, config = config, backends.resolve(config)
+    runtime.keep_freed_memory(config.model)
+    comparison = processes.in_all(lambda: _comparison(config, images))
     with contextlib.ExitStack() as opened:
-        processes.from_first(lambda: _take_folder(workdir, config, opened))
-        asked, config = config, backends.resolve(config)
-        runtime.keep_freed_memory(config.model)
+        processes.from_first(lambda: _take_folder(workdir, asked, opened))
         t = config.train
         mesh = sharding.make_mesh(t.batch_size, microbatches=t.microbatches)
         dataset = feed.resident(images, mesh)
         config = backends.resolve_dispatch(config, resident=dataset is not None)
-        saved = None
-        if processes.is_first():
-            identity.note(workdir / "data.json", images)
-            files.write_text(workdir / "config.json", config_lib.to_json(asked))
-            saved = opened.enter_context(
-                checkpoints.Checkpoints(
-                    workdir / "checkpoints",
-                    to_keep=t.checkpoints_to_keep,
-                    keep_every_steps=t.keep_checkpoint_every_steps,
-                )
-            )
+        saved = processes.in_all(lambda: _checkpoints(workdir, asked, images, opened))
         stop = opened.enter_context(signals.collect())
         run = _Run(config, workdir, mesh, images, dataset, data_spread, comparison, saved, stop)
         while True:
@@ -95,6 +82,31 @@ def train(config: Config, workdir: Path) -> None:
                 return _go_on(run)
             except Unwell as unwell:
                 _roll_back_or_raise(run, unwell)
+
+
+def _comparison(config: Config, images: np.ndarray) -> Any:
+    """What `eval.every_steps` asks for, in the first process."""
+    if not config.eval.every_steps or not processes.is_first():
+        return None
+    from began_jax import evaluate  # here, as it takes a while to import
+
+    return evaluate.in_training(config, images)
+
+
+def _checkpoints(
+    workdir: Path, config: Config, images: np.ndarray, opened: contextlib.ExitStack
+) -> checkpoints.Checkpoints | None:
+    """The run's checkpoints, in the first process, which notes what the run is."""
+    if not processes.is_first():
+        return None
+    identity.note(workdir / "data.json", images)
+    files.write_text(workdir / "config.json", config_lib.to_json(config))
+    saved = checkpoints.Checkpoints(
+        workdir / "checkpoints",
+        to_keep=config.train.checkpoints_to_keep,
+        keep_every_steps=config.train.keep_checkpoint_every_steps,
+    )
+    return opened.enter_context(saved)
 
 
 class _Run(NamedTuple):
@@ -113,24 +125,26 @@ class _Run(NamedTuple):
 
 def _go_on(run: _Run) -> None:
     """Trains from the newest checkpoint, or from the start."""
-    config, workdir = run.config, run.workdir
-    past = processes.from_first(lambda: rollbacks.load(workdir))
+    past = processes.from_first(lambda: rollbacks.load(run.workdir))
     state = _newest_state(run, past)
     start_step = int(state.step)
-    records: telemetry.Telemetry | telemetry.Silence = telemetry.Silence()
-    if processes.is_first():
-        if start_step:
-            is_done = start_step >= config.train.num_steps
-            told = (
-                f"is finished at step {start_step}"
-                if is_done
-                else f"goes on from step {start_step}"
-            )
-            print(f"{workdir}: {told}", file=sys.stderr)
-        provenance.write(workdir, config, start_step, len(past))
-        records = telemetry.Telemetry(workdir, config, start_step)
-    with records:
-        _loop(run, state, records, past[-1]["step"] if past else 0)
+    is_done = start_step >= run.config.train.num_steps
+    if start_step and processes.is_first():
+        told = f"is finished at step {start_step}" if is_done else f"goes on from step {start_step}"
+        print(f"{run.workdir}: {told}", file=sys.stderr)
+    if not is_done:
+        with processes.in_all(lambda: _records(run, start_step, len(past))) as records:
+            _loop(run, state, records, past[-1]["step"] if past else 0)
+
+
+def _records(
+    run: _Run, start_step: int, num_rollbacks: int
+) -> telemetry.Telemetry | telemetry.Silence:
+    """What is recorded from this start on, by the first process."""
+    if not processes.is_first():
+        return telemetry.Silence()
+    provenance.write(run.workdir, run.config, start_step, num_rollbacks)
+    return telemetry.Telemetry(run.workdir, run.config, start_step)
 
 
 def _newest_state(run: _Run, past: Sequence[dict[str, Any]]) -> TrainState:
@@ -165,7 +179,8 @@ def _roll_back_or_raise(run: _Run, unwell: Unwell) -> None:
     """Records that the last good checkpoint is to go on otherwise, or raises what has no cure.
 
     Raises:
-      Unwell: the policy is another one, or there were `max_rollbacks` of them.
+      Unwell: the policy is another one.
+      UserError: there were `max_rollbacks` of them.
     """
     if run.config.health.policy != "rollback":
         _wait_for_saves(run)
@@ -175,16 +190,8 @@ def _roll_back_or_raise(run: _Run, unwell: Unwell) -> None:
 
 def _record_rollback(run: _Run, unwell: Unwell) -> None:
     assert run.saved is not None  # in the first process
-    past = rollbacks.load(run.workdir)
-    if len(past) >= run.config.health.max_rollbacks:
-        raise errors.UserError(f"{unwell}; {len(past)} rollbacks did not help") from unwell
     run.saved.wait()  # a newer one may be on its way
-    steps = run.saved.steps()
-    good = [step for step in steps if unwell.good_step is None or step <= unwell.good_step]
-    # Where the last good step was before all that is left, the oldest of these is nearest to it.
-    step = max(good, default=0 if unwell.good_step == 0 else min(steps, default=0))
-    rollbacks.add(run.workdir, step, unwell)
-    print(f"{unwell}; rollback {len(past) + 1}: to step {step}", file=sys.stderr)
+    rollbacks.add(run.workdir, run.saved.steps(), run.config.health.max_rollbacks, unwell)
 
 
 def _take_folder(workdir: Path, config: Config, opened: contextlib.ExitStack) -> None:
@@ -208,7 +215,7 @@ def _loop(
     config, mesh, images, dataset = run.config, run.mesh, run.images, run.dataset
     t, at_once = config.train, config.train.steps_per_dispatch
     train_steps = sharding.compile_steps(config, mesh, at_once, dataset)
-    real = np.asarray(images[: t.num_samples])
+    real = images[order.subset(len(images), t.num_samples)]
     real_on_devices = sharding.put(real, sharding.replicated(mesh))
     for_grids = backends.for_one_pass(config)
     fixed_samples = sharding.compile_for(
@@ -279,7 +286,7 @@ def _evaluate(run: _Run, state: TrainState) -> None:
 
     report = evaluate.report(run.comparison, state, restoring.records(run.workdir))
     reports.write(run.workdir, report)
-    telemetry.say(f"step {int(state.step)}: {reports.summary(report)}")
+    progress.say(f"step {int(state.step)}: {reports.summary(report)}")
 
 
 def _crosses_multiple(value: int, increment: int, of: int) -> bool:

@@ -18,7 +18,7 @@ class TrainState(struct.PyTreeNode):
 
     step: Array  # int32, steps done
     seed: Array  # uint32, with `step` and `rollbacks` the source of everything random
-    rollbacks: Array  # uint32, how often a checkpoint went on after an alarm
+    rollbacks: Array  # uint32, how often the run was rolled back
     generator: models.Params
     generator_average: models.Params | None  # None when the moving average is off
     generator_adam: optax.OptState

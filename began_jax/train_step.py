@@ -35,8 +35,8 @@ def train_step(config: Config, state: TrainState, images: Array) -> tuple[TrainS
     began = config.began
     # After a rollback as if of another seed, so that the redone steps see other latents.
     seed = state.seed + state.rollbacks * jnp.uint32(0x9E3779B9)
-    keys = randomness.key(seed, Purpose.STEP, state.step)
-    key_flip, key_d, key_g = jax.random.split(keys, 3)
+    key = randomness.key(seed, Purpose.STEP, state.step)
+    key_flip, key_d, key_g = jax.random.split(key, 3)
     x = pixels.to_float(images)
     if config.data.flip:
         x = random_flip(key_flip, x)
@@ -44,7 +44,7 @@ def train_step(config: Config, state: TrainState, images: Array) -> tuple[TrainS
     z_g = z_d if began.shared_z else models.sample_latents(config.model, key_g, len(images))
     objective = objectives.of(config)
     context = Context(
-        k=equilibrium.gain(state.equilibrium, began.lambda_p),
+        k=equilibrium.k_t(state.equilibrium, began.lambda_p),
         carry=models.carry_at(config.model, state.step),
         step=state.step,
         key=randomness.key(seed, Purpose.NOISE, state.step),

@@ -66,7 +66,7 @@ def _measure(options: argparse.Namespace) -> int:
     table: list[dict[str, Any]] = []
     for name, of_set in sets.items():
         found = features.of_images(network, of_set, np.arange(num), name)
-        mean, _ = kernel.distance(found.kept, reference.kept)
+        mean, _ = kernel.distance(found.kept, reference.kept, size=1000)
         distance = frechet.distance(found.moments, reference.moments)
         table.append({"set": name, "num": num, "frechet": distance, "kernel": mean})
         print(f"{name:35} Fréchet {distance:9.3f}  kernel {mean:9.5f}", flush=True)

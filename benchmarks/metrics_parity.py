@@ -59,7 +59,7 @@ def main() -> int:
         compare(f"Inception score, {name}", ours, expected)
 
     real, fake = _features(0, 700, 16), 0.8 * _features(1, 500, 16)
-    both = precision_recall.precision_recall(real, fake, block=100)
+    both = precision_recall.precision_recall(real, fake, k=3, block=100)
     theirs = metric_prc.calculate_precision_recall_full(torch.tensor(fake), torch.tensor(real))
     for name, ours, expected in zip(("precision", "recall"), both, theirs, strict=True):
         compare(name, ours, float(expected))

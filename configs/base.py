@@ -32,7 +32,7 @@ def get_config() -> ConfigDict:
 
     config.began = began = ConfigDict()
     began.gamma = 0.5  # γ = E[L(G(z))] / E[L(x)], the diversity ratio, 0 to 1
-    began.lambda_k = 0.001  # λ_k, gain of the controller per step
+    began.lambda_k = 0.001  # λ_k, what k_t moves by in a step, per unit of γ L(x) − L(G(z))
     # λ_p, 0: the paper's. A part of k_t in proportion to the last step's γ L(x) − L(G(z)) [I].
     began.lambda_p = 0.0
     began.k_init = 0.0  # k_0
@@ -55,9 +55,10 @@ def get_config() -> ConfigDict:
     optim.learning_rate = 1e-4  # Adam's, for both networks; the paper starts in [5e-5, 1e-4]
     optim.b1 = 0.9  # β1 [M]
     optim.b2 = 0.999  # β2 [M]
-    optim.decay_factor = 0.5  # the learning rate is multiplied by it when M_global stalls
-    optim.decay_window_steps = 16_000  # M_global is averaged over so many steps to judge a stall
-    optim.decay_threshold = 1e-4  # a window that is not lower than the best by this much is a stall
+    # The learning rate is halved when M_global stalls: its mean over so many steps is no lower than
+    # that of the best such window.
+    optim.decay_window_steps = 16_000
+    optim.decay_threshold = 1e-4  # by this much at least it has to be lower
     optim.min_learning_rate = 2e-5  # floor of the decay
     optim.ema_half_life_images = 10_000  # half-life of G's moving average in images; 0: off [I]
 
@@ -76,8 +77,8 @@ def get_config() -> ConfigDict:
 
     config.train = train = ConfigDict()
     train.batch_size = 16  # images a step, over all devices
-    # A batch whose gradients do not fit is divided into so many, computed one after the other. The
-    # sums differ by rounding.
+    # Gradient accumulation: a batch that does not fit is divided into so many parts, computed one
+    # after the other. The sums differ by rounding.
     train.microbatches = 1
     # Adam's moments are divided over the devices instead of copied to each: less memory, more time.
     train.shard_optimizer = False

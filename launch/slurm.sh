@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains as one SLURM job, a task for each GPU, from the checkout that it is submitted in:
 #
-#   sbatch --nodes=2 --ntasks-per-node=8 --gpus-per-node=8 --time=24:00:00 \
+#   sbatch --nodes=2 --ntasks-per-node=8 --gpus-per-node=8 --cpus-per-task=8 --time=24:00:00 \
 #       launch/slurm.sh --config=configs/celeba128.py --workdir=/shared/runs/celeba128
 #
 # Arguments go to main.py as they are; options of sbatch stand before the script and go before those
@@ -26,6 +26,9 @@ python=$root/.venv/bin/python
 
 # All tasks are signalled, not srun, which would end them; the rest of the time is for the save.
 trap 'scancel --signal=TERM "$SLURM_JOB_ID"' TERM
+
+# Which srun no longer takes from sbatch by itself.
+[ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 
 # No task is ended because another is: the first may still be saving. JAX ends what cannot go on.
 srun --output="%x-%j-%N.log" --open-mode=append --kill-on-bad-exit=0 --wait=0 \

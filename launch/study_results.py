@@ -65,13 +65,13 @@ def read(study: Study, runs: Runs, workdir: Path) -> Results:
         finished = [run for run in of_point if sweep.is_finished(run, workdir / run.name)]
         missing += [run.name for run in of_point if run not in finished]
         if finished:
-            reports = [studies.reports(workdir / run.name, run.config.eval) for run in finished]
+            by_steps = [studies.reports(workdir / run.name, run.config.eval) for run in finished]
             folders = [
                 _with_report(run_folders.read(workdir / run.name, run.name), by_step)
-                for run, by_step in zip(finished, reports, strict=True)
+                for run, by_step in zip(finished, by_steps, strict=True)
             ]
             group = Group(_settings(study, label, folders[0]), folders)
-            points.append(Point(label, study.points[label], group, reports))
+            points.append(Point(label, study.points[label], group, by_steps))
     if not points:
         raise errors.UserError(f"{workdir}: none of the study's runs is finished")
     _check_comparable(points, workdir)
@@ -227,17 +227,30 @@ def _point(point: Point, study: Study) -> dict[str, Any]:
             run.name: {"origin": run.origin, "alarms": run.alarms, "metrics": by_run[run.name]}
             for run in point.group.runs
         },
-        "checkpoints": _checkpoints(point) if study.every_checkpoint else [],
+        **(_over_run(point) if study.every_checkpoint else {}),
     }
 
 
-def _checkpoints(point: Point) -> list[dict[str, Any]]:
-    """The evaluations of each step that all runs have one of."""
+def _over_run(point: Point) -> dict[str, Any]:
+    """The evaluations of each step that all runs have one of, and each run's rank correlations."""
+    from began_jax import reports  # here, as JAX takes a second to import
+
     steps = set.intersection(*(set(by_step) for by_step in point.reports))
-    return [
-        {"step": step, "metrics": _summary([_record(of[step]) for of in point.reports])}
-        for step in sorted(steps)
-    ]
+
+    def record(report: Mapping[str, Any]) -> dict[str, float]:
+        recorded = report["m_global"]
+        return _record(report) | ({} if recorded is None else {"m_global": recorded})
+
+    return {
+        "checkpoints": [
+            {"step": step, "metrics": _summary([record(of[step]) for of in point.reports])}
+            for step in sorted(steps)
+        ],
+        "correlations": [
+            reports.correlations([by_step[step] for step in sorted(by_step)])
+            for by_step in point.reports
+        ],
+    }
 
 
 def _summary(values: Sequence[Mapping[str, float]]) -> dict[str, dict[str, Any]]:

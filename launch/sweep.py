@@ -1,7 +1,7 @@
 """Trains every point of a grid or a list, with several seeds, each in a folder of its own.
 
     python launch/sweep.py --config=configs/demo.py --grid config.began.gamma=0.3,0.5,0.7 \\
-        --seeds 3 --workdir=runs/gamma [--config.train.num_steps=1000 ...] [--run=local|slurm]
+        --seeds=3 --workdir=runs/gamma [--config.train.num_steps=1000 ...] [--run=local|slurm]
 
 Without --run it prints the commands, one for each run, and does nothing.
 """

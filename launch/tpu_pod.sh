@@ -8,7 +8,8 @@
 #   launch/tpu_pod.sh stop                          # it saves; `train` with the same arguments goes on
 #
 # On each host all is in ~/began-jax, output in train.log there. The first host alone has the run's
-# folder; on a disk that is lost with the slice, unless --workdir is on one that is not.
+# folder; on a disk that is lost with the slice, unless --workdir is on one that is not. Python 3.11
+# or newer is needed there, by the name in $PYTHON if it is not python3's.
 set -eu
 usage() {
     sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" >&2
@@ -17,6 +18,7 @@ usage() {
 [ $# -gt 0 ] || usage
 : "${TPU:?the name of the slice is needed}" "${ZONE:?its zone is needed}"
 action=$1
+python=${PYTHON:-python3}
 shift
 
 on() { # the worker or `all`, and a command for its shell
@@ -33,7 +35,9 @@ case $action in
         gcloud compute tpus tpu-vm scp "$archive" "$TPU:began-jax.tar.gz" --zone="$ZONE" \
             ${PROJECT:+--project="$PROJECT"} --worker=all
         on all "mkdir -p began-jax && tar -xzf began-jax.tar.gz -C began-jax && cd began-jax &&
-            python3 -m venv .venv && .venv/bin/pip install --quiet -r requirements-tpu.txt"
+            { $python -c 'import sys; assert sys.version_info >= (3, 11)' 2>/dev/null ||
+                { echo '$python: Python 3.11 or newer is needed (PYTHON=...)' >&2; exit 2; }; } &&
+            $python -m venv .venv && .venv/bin/pip install --quiet -r requirements-tpu.txt"
         ;;
     train)
         # In the background, so that the end of this connection does not end it.

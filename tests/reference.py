@@ -244,7 +244,7 @@ class Plateau:
         mean = sum(window) / len(window)
         if mean < self.best - optim.decay_threshold:
             return Plateau(self.learning_rate, mean)
-        lowered = max(self.learning_rate * optim.decay_factor, optim.min_learning_rate)
+        lowered = max(self.learning_rate / 2, optim.min_learning_rate)
         return Plateau(lowered, self.best)
 
 

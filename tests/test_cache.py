@@ -10,7 +10,7 @@ import threading
 import numpy as np
 import pytest
 
-from began_jax import data, errors
+from began_jax import data, errors, progress
 from began_jax.data import cache, synthetic_faces
 from tests.conftest import make_data_config
 
@@ -278,7 +278,7 @@ def test_progress_without_a_terminal_is_plain_lines(monkeypatch, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("preparing some label: 5/5, ")
     assert line.endswith(" images/s")
-    monkeypatch.setattr(cache, "_SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.0)
     _prepared([IMAGES[:3], IMAGES[3:]], key={"b": 1})
     printed = capsys.readouterr().err
     assert [line.split()[3] for line in printed.splitlines()] == ["3/5,", "5/5,", "5/5,"]
@@ -312,5 +312,5 @@ def test_new_version_of_the_faces_is_drawn(monkeypatch):
     new = np.zeros((5, 16, 16, 1), np.uint8)
     monkeypatch.setattr(synthetic_faces, "generate", lambda *_: (new, None))
     assert data.load(SYNTHETIC, resolution=16, channels=1).any()
-    monkeypatch.setattr(data, "SYNTHETIC_FACES_VERSION", data.SYNTHETIC_FACES_VERSION + 1)
+    monkeypatch.setattr(synthetic_faces, "VERSION", synthetic_faces.VERSION + 1)
     assert not data.load(SYNTHETIC, resolution=16, channels=1).any()

@@ -49,7 +49,6 @@ BAD = {
     "optim.learning_rate": 2.0,
     "optim.b1": 1.0,
     "optim.b2": -0.1,
-    "optim.decay_factor": 1.0,
     "optim.decay_window_steps": 0,
     "optim.decay_threshold": 0.0,
     "optim.min_learning_rate": 1.0,
@@ -123,6 +122,11 @@ def test_an_impossible_value_is_named_with_what_is_allowed(field):
             "config.train.steps_per_dispatch = 4: a divisor of train.log_every_steps and "
             "train.checkpoint_every_steps",
         ),
+        (
+            {"train__keep_checkpoint_every_steps": 3_000},  # it would keep every second one
+            "config.train.keep_checkpoint_every_steps = 3000: 0 (off) or a multiple of "
+            "train.checkpoint_every_steps",
+        ),
         ({"model": 3}, "config.model = 3: a group of fields is needed"),
     ],
 )
@@ -150,6 +154,13 @@ def test_a_misspelt_or_missing_field_is_named():
     del values["model"]["chanels"]
     with pytest.raises(ConfigError, match=r"config.model.channels: missing"):
         config_lib.parse(values)
+
+
+def test_a_file_that_holds_no_config_is_one_line(tmp_path):
+    for text in ("null", "5", "[1]", "{"):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(ConfigError, match=r"config\.json: [^\n]*$"):
+            config_lib.load(tmp_path / "config.json")
 
 
 def test_check_field_knows_groups_fields_and_nothing_else():

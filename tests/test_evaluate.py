@@ -115,7 +115,7 @@ def test_every_metric_is_that_of_the_same_samples_and_data_all_at_once(run):
         samples = samples_of(workdir, seed)
         fake = features_of(samples)
         kd, error = kernel.distance(fake, real, size=20)
-        precision, recall = precision_recall.precision_recall(real, fake)
+        precision, recall = precision_recall.precision_recall(real, fake, k=3)
         values = {
             "fd_quadrants": frechet.distance(moments(fake), moments(real)),
             "kd_quadrants": kd,
@@ -151,6 +151,16 @@ def test_the_table_has_a_line_for_each_report_and_what_tells_them_apart(run):
         assert float(line[name]) == metric["mean"]
         assert line[f"{name}_std"] == ("" if metric["std"] is None else str(metric["std"]))
     assert float(line["ms_ssim_of_data"]) == found["metrics"]["ms_ssim"]["of_data"]
+
+
+def test_a_metric_that_older_reports_lack_has_a_column(run, monkeypatch):
+    workdir, _ = run
+    path, found = report(workdir)
+    newer = {**found, "step": 7, "metrics": {**found["metrics"], "new": reports.metric([1.0])}}
+    reports.write(workdir, newer)
+    with (path.parent / "table.csv").open() as file:
+        assert [line["new"] for line in csv.DictReader(file)] == ["", "1.0"]
+    (path.parent / "00000007.json").unlink()
 
 
 def test_what_is_no_report_of_a_folder_is_told_and_harms_nothing(run, capsys):
@@ -275,7 +285,7 @@ def test_of_fewer_images_precision_and_recall_take_as_many_samples(run):
     real = features_of(images[order.subset(90, 150)])
     config, state = restoring.restore(workdir, None)
     fake = features_of(np.concatenate(list(generate.samples(config, state, 90, seed=0))))
-    precision, recall = precision_recall.precision_recall(real, fake)
+    precision, recall = precision_recall.precision_recall(real, fake, k=3)
     assert found["metrics"]["precision"]["values"] == [precision]
     assert found["metrics"]["recall"]["values"] == [recall]
 
@@ -290,7 +300,7 @@ def test_of_many_samples_the_first_are_compared_one_by_one_and_the_report_says_s
     fake = features_of(samples_of(workdir, 0))
     kd, _ = kernel.distance(fake[:50], real[:50], size=20)
     assert found["metrics"]["kd_quadrants"]["values"] == pytest.approx([kd], rel=1e-4)
-    precision, _ = precision_recall.precision_recall(real[:50], fake[:50])
+    precision, _ = precision_recall.precision_recall(real[:50], fake[:50], k=3)
     assert found["metrics"]["precision"]["values"] == [precision]
     distance = frechet.distance(moments(fake), moments(real))  # of all
     assert found["metrics"]["fd_quadrants"]["values"] == pytest.approx([distance], rel=1e-4)
@@ -330,7 +340,6 @@ def test_a_recorded_mean_weighs_records_by_their_steps():
     assert restoring.recorded_mean(records, "m", 15, 8) == ((1 + 3 * 2) / 4, 4)
     assert restoring.recorded_mean(records, "m", 7, 6) == (None, 0)
     assert restoring.recorded_mean([], "m", 9, 6) == (None, 0)
-    assert restoring.recorded_mean([{"step": 3, "m": 1.0}], "m", 9, 9) == (None, 0)
 
 
 def test_a_torn_last_record_of_a_killed_run_is_left_out(run, tmp_path):
@@ -375,6 +384,8 @@ def test_correlations_are_of_ranks():
             "recall": pytest.approx(-0.5),
         },
     }
+    older = [{**one, "metrics": {"fd": one["metrics"]["fd"]}} for one in made[:1]]
+    assert [*reports.correlations(older + made[1:])["with_m_global"]] == ["fd"]
     none = {"with_m_global": {}, "with_step": {}}
     assert reports.correlations(made[1:]) == {"steps": [2, 3], **none}
     assert reports.correlations([]) == {"steps": [], **none}

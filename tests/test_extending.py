@@ -87,7 +87,7 @@ def test_the_lines_that_the_page_changes_are_there(page):
         for name in ("objectives/__init__.py", "rules.py", "evaluate.py")
     )
     old = re.findall(r"^[ -](.+)$", "".join(re.findall(r"```diff\n(.*?)```", DOCUMENT, re.S)), re.M)
-    assert len(old) == 3
+    assert len(old) == 4
     for line in old:
         assert re.split(r" *#|\.\.\.", line)[0] in code
     assert {"images", "indices"} <= set(evaluate.Comparison.__annotations__)

@@ -33,7 +33,9 @@ def test_a_file_keeps_the_usual_permissions(tmp_path):
 def test_the_cache_is_where_the_environment_says(monkeypatch):
     monkeypatch.setenv("BEGAN_JAX_CACHE", "/a")
     assert files.cache_dir() == Path("/a")
-    monkeypatch.delenv("BEGAN_JAX_CACHE")
+    monkeypatch.setenv("BEGAN_JAX_CACHE", "~/a")
+    assert files.cache_dir() == Path.home() / "a"
+    monkeypatch.setenv("BEGAN_JAX_CACHE", "")  # as if it were not set
     monkeypatch.setenv("XDG_CACHE_HOME", "/b")
     assert files.cache_dir() == Path("/b/began_jax")
     monkeypatch.delenv("XDG_CACHE_HOME")

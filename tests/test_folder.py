@@ -12,7 +12,7 @@ from absl import logging
 
 from began_jax import data
 from began_jax.config import ConfigError
-from began_jax.data import decoding, folder
+from began_jax.data import decoding, folder, parallel
 from tests.conftest import make_data_config
 
 CONFIG = make_data_config("folder")
@@ -142,9 +142,9 @@ def test_many_more_files_than_threads_stay_in_order(root, monkeypatch):
 def test_only_a_bounded_number_is_read_ahead(monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
     started = []
-    results = folder._in_order(started.append, range(1000))
+    results = parallel.in_order(started.append, range(1000))
     next(results)
-    assert len(started) <= 3 * folder._READ_AHEAD
+    assert len(started) <= 3 * parallel._READ_AHEAD
     results.close()
     assert len(started) < 50
 

@@ -30,6 +30,7 @@ done
 """
 PYTHON = r"""#!/usr/bin/env bash
 [ "$1" = -m ] && exit  # a virtual environment
+[ "$1" = -c ] && exit "$OLD"  # asked for its version
 printf '%s\n' "$@" > arguments
 trap 'echo saved; exit 143' TERM
 while true; do sleep 0.02; done
@@ -56,6 +57,7 @@ def hosts(tmp_path, monkeypatch):
     executable(tmp_path / "bin" / "python3", PYTHON)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
     monkeypatch.setenv("HOSTS", str(tmp_path))
+    monkeypatch.setenv("OLD", "0")
     monkeypatch.setenv("TPU", "slice")
     monkeypatch.setenv("ZONE", "zone")
     return [tmp_path / "0" / "began-jax", tmp_path / "1" / "began-jax"]
@@ -93,6 +95,13 @@ def test_a_tpu_pod_is_set_up_trains_on_all_hosts_and_saves_when_stopped(hosts):
     assert tpu_pod("log", "all").stdout == "saved\nsaved\n"
     calls = (hosts[0].parents[1] / "calls").read_text()
     assert len(re.findall("slice.* --zone=zone .*--worker=all", calls)) == calls.count("tpu-vm ")
+
+
+def test_a_host_whose_python_is_too_old_is_told(hosts, monkeypatch):
+    monkeypatch.setenv("OLD", "1")
+    done = tpu_pod("setup")
+    assert done.returncode == 2
+    assert "python3: Python 3.11 or newer is needed (PYTHON=...)" in done.stderr
 
 
 @pytest.mark.parametrize(

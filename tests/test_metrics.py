@@ -163,16 +163,16 @@ def test_kernel_distance_s_error_is_that_of_drawing_other_features():
 
 
 @pytest.mark.parametrize(
-    ("size_b", "options", "message"),
+    ("size_b", "size", "message"),
     [
-        ((8, 2), {}, r"features of shapes \(9, 3\) and \(8, 2\); needed are \(N, F\), \(M, F\)"),
-        ((8, 3), {}, "size 1000 of 9 and 8 feature vectors; needed is at least 2 and no"),
-        ((8, 3), {"size": 1}, "size 1 of 9 and 8 feature vectors; needed is at least 2"),
+        ((8, 2), 2, r"features of shapes \(9, 3\) and \(8, 2\); needed are \(N, F\), \(M, F\)"),
+        ((8, 3), 1000, "size 1000 of 9 and 8 feature vectors; needed is at least 2 and no"),
+        ((8, 3), 1, "size 1 of 9 and 8 feature vectors; needed is at least 2"),
     ],
 )
-def test_kernel_distance_tells_what_it_cannot_take(size_b, options, message):
+def test_kernel_distance_tells_what_it_cannot_take(size_b, size, message):
     with pytest.raises(ValueError, match=message):
-        kernel.distance(normal(0, 9, 3), normal(1, *size_b), **options)
+        kernel.distance(normal(0, 9, 3), normal(1, *size_b), size=size)
 
 
 # The Inception score.
@@ -254,17 +254,17 @@ def test_precision_recall_is_the_definition(k, block):
 
 def test_precision_recall_of_the_same_set_twice_is_1():
     points = normal(0, 30, 4)
-    assert precision_recall.precision_recall(points, points) == (1.0, 1.0)
+    assert precision_recall.precision_recall(points, points, k=3) == (1.0, 1.0)
 
 
 def test_precision_recall_of_sets_far_apart_is_0():
     real = normal(0, 30, 4)
-    assert precision_recall.precision_recall(real, real + 100) == (0.0, 0.0)
+    assert precision_recall.precision_recall(real, real + 100, k=3) == (0.0, 0.0)
 
 
 def test_precision_recall_of_a_small_part_is_precise_and_misses_the_rest():
     real = np.sort(normal(0, 300, 1), axis=0)
-    precision, recall = precision_recall.precision_recall(real, real[100:120])
+    precision, recall = precision_recall.precision_recall(real, real[100:120], k=3)
     assert precision == 1.0
     assert 20 / 300 <= recall < 0.1
 
@@ -286,10 +286,10 @@ def test_a_ball_holds_its_surface():
 
 def test_precision_recall_tells_what_it_cannot_take():
     with pytest.raises(ValueError, match="k 3 of 9 and 3 feature vectors; needed is at least 1 an"):
-        precision_recall.precision_recall(normal(0, 9, 2), normal(1, 3, 2))
+        precision_recall.precision_recall(normal(0, 9, 2), normal(1, 3, 2), k=3)
     message = r"features of shapes \(9, 2\) and \(9, 1\); needed are \(N, F\), \(M, F\)"
     with pytest.raises(ValueError, match=message):
-        precision_recall.precision_recall(normal(0, 9, 2), normal(1, 9, 1))
+        precision_recall.precision_recall(normal(0, 9, 2), normal(1, 9, 1), k=3)
 
 
 # MS-SSIM and diversity by it.

@@ -304,15 +304,15 @@ def test_the_hinge_in_closed_form():
 
 def test_the_proportional_part_answers_the_last_error_and_is_off_by_default():
     state = equilibrium.init(0.2)
-    assert float(equilibrium.gain(state, 5.0)) == pytest.approx(0.2)  # no error yet
+    assert float(equilibrium.k_t(state, 5.0)) == pytest.approx(0.2)  # no error yet
     state = equilibrium.update(state, jnp.float32(0.5), jnp.float32(0.2), gamma=0.5, lambda_k=0.1)
-    assert float(equilibrium.gain(state, 0.0)) == pytest.approx(0.2 + 0.1 * 0.05)
-    assert float(equilibrium.gain(state, 2.0)) == pytest.approx(0.2 + 2.1 * 0.05)
-    assert float(equilibrium.gain(state, 100.0)) == 1.0
+    assert float(equilibrium.k_t(state, 0.0)) == pytest.approx(0.2 + 0.1 * 0.05)
+    assert float(equilibrium.k_t(state, 2.0)) == pytest.approx(0.2 + 2.1 * 0.05)
+    assert float(equilibrium.k_t(state, 100.0)) == 1.0
     assert make_config().began.lambda_p == 0.0
 
 
-def test_a_step_weighs_the_fakes_by_the_gain():
+def test_a_step_weighs_the_fakes_by_k_t():
     config = config_of("began", began__lambda_p=2.0, began__k_init=0.1)
     state = train_state.init(config)
     state = state.replace(equilibrium=state.equilibrium._replace(balance=jnp.float32(0.05)))

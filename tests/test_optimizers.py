@@ -52,11 +52,6 @@ def test_the_learning_rate_has_a_floor():
     assert scales(config, [1.0] * 9)[-1] == pytest.approx(0.2)
 
 
-def test_the_default_window_is_the_author_librarys_epoch():
-    config = make_config().optim
-    assert (config.decay_window_steps, config.decay_threshold) == (16_000, 1e-4)
-
-
 def test_the_average_forgets_half_in_its_half_life():
     config = optim(ema_half_life_images=100)
     average = {"w": jnp.zeros(2)}

@@ -99,14 +99,14 @@ def test_what_the_user_gave_is_not_replaced_by_what_is_made_of_it(run, tmp_path)
     with np.load(tmp_path / "faces.npz") as kept:
         np.testing.assert_array_equal(kept["arr_0"], images[:2])
     Image.fromarray(images[0]).save(tmp_path / "x.png")
-    given = {"step": None, "images": str(tmp_path / "x.png")}
     for mode, options in (
-        (pictures.reconstruct, {}),
+        (pictures.reconstruct, {"step": None}),
         (pictures.invert, OPTIONS),
         (pictures.interpolate, {"between": "mirror", "spherical": False, **OPTIONS}),
     ):
-        with pytest.raises(errors.UserError, match=r"x\.png is one of --images"):
-            mode(workdir, tmp_path / "x.png", **{**options, **given})
+        for images in (tmp_path / "x.png", tmp_path):  # by name, and by its folder
+            with pytest.raises(errors.UserError, match=r"x\.png is one of --images"):
+                mode(workdir, tmp_path / "x.png", **{**options, "images": str(images)})
 
 
 def test_an_array_that_does_not_fit_on_the_disk_is_an_error_and_leaves_nothing(run, tmp_path):

@@ -184,7 +184,8 @@ def test_an_alarm_is_told_or_ends_the_run_and_then_nothing_is_saved():
             2: [],
             4: ["collapse"],
         }
-        assert telemetry.num_pages == len(saved) - num_before
+        # The last page shows what ended the run.
+        assert telemetry.num_pages == len(saved) - num_before + (policy == "stop")
     # With each save the last steps that show nothing of a collapse, of k at a bound, off balance.
     first = (2, State(2.0), [2, 1, 2])
     assert saved == [first, (4, State(4.0), [2, 1, 4]), first]

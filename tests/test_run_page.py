@@ -69,6 +69,8 @@ def test_alarms_and_rollbacks_are_told(tmp_path):
     page = make(tmp_path, records)
     assert re.search(r"<td>collapse</td><td>2 to 2</td><td>a lower config", page)
     assert re.search(r'<td class="now">stalled</td><td>3 to 3, still there</td>', page)
+    line = {"step": 4, "images": 32, "alarms": ["not_finite"]}  # has no means
+    assert ">not_finite</td><td>4 to 4, still there</td>" in make(tmp_path, [record(1), line])
     assert "from 3 to 2" in page and "0.01 of &lt;the&gt; data" in page
 
 

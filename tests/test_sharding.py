@@ -1,8 +1,10 @@
+import re
+
 import jax
 import numpy as np
 import pytest
 
-from began_jax import sharding
+from began_jax import dry_run, sharding
 from began_jax.config import ConfigError
 from tests.conftest import make_config
 
@@ -106,6 +108,11 @@ def test_divided_moments_make_the_same_steps_on_less_memory():
         for state in states
     )
     assert divided < 0.4 * whole
+    told = [
+        int(re.search(r"train state: ([\d,]+) MB", dry_run.report(config))[1].replace(",", ""))
+        for config in (make_config(model__n=64, train__shard_optimizer=s) for s in (False, True))
+    ]
+    assert told[1] < 0.65 * told[0]  # moments are four of seven parts
     assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(states[1].generator))
 
 

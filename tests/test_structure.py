@@ -121,6 +121,12 @@ def test_the_package_imports_nothing_above_it_and_nothing_in_a_circle():
         visit(path, ())
 
 
+def test_the_map_has_every_module():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    modules = [*(ROOT / "began_jax").glob("[!_]*.py"), *(ROOT / "launch").glob("[!_]*.py")]
+    assert [path.name for path in modules if path.name not in page] == []
+
+
 def test_nothing_of_what_is_banned_is_used():
     for path in [ROOT / "main.py", *sources(*FOLDERS)]:
         pickling = {top(m) for m in imports(path)} & {"pickle", "dill", "cloudpickle"}

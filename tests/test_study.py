@@ -75,6 +75,7 @@ def write_report(run, step, reference="r", **metrics):
     }
     made["ms_ssim"] = {"mean": 0.5, "std": None, "values": [0.5], "of_data": 0.25}
     told = {"step": step, "images": 8 * step, "reference": reference, "regressor": None}
+    told["m_global"] = 1 / step
     asked = {"network": "random_conv", "num_samples": 5000, "num_reference": 5000, "seeds": [0]}
     folder = run / "eval" / "random_conv-5000-0"
     folder.mkdir(parents=True, exist_ok=True)
@@ -278,6 +279,9 @@ def test_every_checkpoint_is_evaluated_and_drawn(tmp_path, monkeypatch, capsys):
     status, results = draw(given, tmp_path / "out")
     steps = [checkpoint["step"] for checkpoint in results["points"][1]["checkpoints"]]
     assert (status, steps) == (0, [3000, 6000])
+    m_globals = [one["metrics"]["m_global"]["mean"] for one in results["points"][1]["checkpoints"]]
+    assert m_globals == [1 / 3000, 1 / 6000]
+    assert [one["steps"] for one in results["points"][1]["correlations"]] == [[3000, 6000]] * 2
     found, runs = studies.load(given[0], "small", [])
     groups, names = study_results.over_images(study_results.read(found, runs, tmp_path / "runs"))
     drawn = [one["fd_random_conv"] for one in groups[0].runs[1].records if "fd_random_conv" in one]

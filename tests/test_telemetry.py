@@ -51,7 +51,14 @@ def test_a_resumed_run_drops_what_the_cut_off_one_wrote_later(tmp_path):
     write(tmp_path, [2, 4, 6])
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 8, "ima')  # killed while writing
+    with (tmp_path / "metrics.jsonl").open("ab") as file:
+        file.write(b"\n5\n{}\n\xff\n")  # and a disk that failed
+    (tmp_path / "samples" / "mine.png").write_text("another's")
+    for images_seen in (16, 20):
+        (tmp_path / "samples" / f"{images_seen:09d}.png").write_text("a grid")
     write(tmp_path, [6], start_step=4)
+    names = {path.name for path in (tmp_path / "samples").iterdir()}
+    assert names == {"mine.png", "000000016.png", "000000024.png"}  # the last is new
     assert [record["step"] for record in read_jsonl(tmp_path)] == [2, 4, 6]
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [event.step for event in events.Scalars("m_global")] == [2, 4, 6]

@@ -10,6 +10,7 @@ import importlib.abc
 import importlib.machinery
 import io
 import json
+import os
 import sys
 import tarfile
 import tempfile
@@ -25,7 +26,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import checksums, downloader
 
 from began_jax.config import ConfigError
-from began_jax.data import decoding, tfds_builders, tfds_source
+from began_jax.data import decoding, parallel, tfds_builders, tfds_source
 from began_jax.errors import UserError
 from tests.conftest import make_data_config
 
@@ -424,7 +425,8 @@ def test_an_image_that_does_not_fit_is_named(prepared):
 
 
 def test_order_is_that_of_the_files(prepared, monkeypatch):
-    monkeypatch.setattr(tfds_source, "_READ_AHEAD", 3)  # chunks of 3, 3 and 2
+    monkeypatch.setattr(parallel, "_READ_AHEAD", 1)
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
     prepared()
     stored = [PIL.Image.open(io.BytesIO(png)).getpixel((0, 0)) for png in _stored("faces", "train")]
     np.testing.assert_array_equal(_load("faces")[:, 0, 0], stored)

@@ -297,10 +297,12 @@ def test_where_a_dispatch_begins_and_where_the_images_lie_changes_no_bit(tmp_pat
     assert m_globals[0] == m_globals[1] == m_globals[2]
 
 
-def test_a_finished_run_says_so_and_computes_nothing(tmp_path, capfd):
+def test_a_finished_run_says_so_and_computes_nothing(tmp_path, capfd, monkeypatch):
     config = array_config(tmp_path / "x.npy", noise())
-    for _ in range(2):
-        train.train(config, tmp_path / "run")
+    train.train(config, tmp_path / "run")
+    monkeypatch.setattr(sharding, "compile_steps", None)  # nor is anything compiled
+    train.train(config, tmp_path / "run")
+    assert len(json.loads((tmp_path / "run" / "provenance.json").read_text())) == 1
     assert f"{tmp_path / 'run'}: is finished at step 6\n" in capfd.readouterr().err
     assert [record["step"] for record in records(tmp_path / "run")] == [2, 4, 6]
 

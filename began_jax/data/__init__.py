@@ -7,8 +7,6 @@ import numpy as np
 from began_jax.data import array, cache, folder, synthetic_faces
 from began_jax.schema import DataConfig
 
-SYNTHETIC_FACES_VERSION = 1  # raise it with every change of what `synthetic_faces` draws
-
 _BLOCK = 1000  # images
 
 
@@ -33,8 +31,8 @@ def load(config: DataConfig, *, resolution: int, channels: int) -> np.ndarray:
 def _load_synthetic_faces(config: DataConfig, *, resolution: int, channels: int) -> np.ndarray:
     key = {
         "source": "synthetic_faces",
-        "version": SYNTHETIC_FACES_VERSION,
-        "seed": 0,
+        "version": synthetic_faces.VERSION,
+        "seed": synthetic_faces.DATA_SEED,
         "resolution": resolution,
         "channels": channels,
     }
@@ -42,7 +40,8 @@ def _load_synthetic_faces(config: DataConfig, *, resolution: int, channels: int)
     def blocks() -> Iterator[np.ndarray]:
         for start in range(0, config.num_images, _BLOCK):
             indices = np.arange(start, min(start + _BLOCK, config.num_images))
-            yield synthetic_faces.generate(0, indices, resolution, channels)[0]
+            seed = synthetic_faces.DATA_SEED
+            yield synthetic_faces.generate(seed, indices, resolution, channels)[0]
 
     shape = (resolution, resolution, channels)
     return cache.prepared(key, config.num_images, shape, blocks(), label="synthetic faces")

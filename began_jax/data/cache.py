@@ -8,30 +8,27 @@ import math
 import os
 import re
 import shutil
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 from absl import logging
-from tqdm import tqdm
 
-from began_jax import errors, files
+from began_jax import errors, files, progress
 from began_jax.files import cache_dir
 
 _PREPARATION_VERSION = 1  # raise it whenever the same key shall give other pixels
-_SECONDS_BETWEEN_LINES = 30.0  # of progress, where stderr is no terminal
 _STALE_SECONDS = 24 * 3600.0
 
-Images = np.ndarray | None
+Item = np.ndarray | None  # an image, a block of them, or one that is skipped
 
 
 def prepared(
     key: Mapping[str, object],
     num_images: int,
     shape: tuple[int, int, int],
-    images: Iterable[Images],
+    images: Iterable[Item],
     *,
     label: str,
     notes: Mapping[str, object] | None = None,
@@ -119,7 +116,7 @@ def _write(
     path: Path,
     num_images: int,
     shape: tuple[int, int, int],
-    images: Iterable[Images],
+    images: Iterable[Item],
     label: str,
 ) -> None:
     with contextlib.ExitStack() as stack:
@@ -152,10 +149,10 @@ def _write_all(file: io.FileIO, content: bytes) -> None:
 
 
 def _blocks(
-    images: Iterable[Images], num_images: int, shape: tuple[int, int, int], label: str
+    images: Iterable[Item], num_images: int, shape: tuple[int, int, int], label: str
 ) -> Iterator[np.ndarray]:
     """`images` as checked (B, H, W, C) blocks, without the skipped ones; shows the progress."""
-    with _progress(num_images, label) as advance:
+    with progress.bar(num_images, f"preparing {label}", "images") as advance:
         for item in images:
             if item is None:
                 advance(1)
@@ -165,31 +162,6 @@ def _blocks(
                 raise ValueError(f"{label}: {item.dtype} {item.shape} came, expected uint8 {shape}")
             yield block
             advance(len(block))
-
-
-@contextlib.contextmanager
-def _progress(total: int, label: str) -> Iterator[Callable[[int], object]]:
-    """Yields `advance(num_images)`: a bar on a terminal, a line now and then elsewhere."""
-    if sys.stderr.isatty():
-        with tqdm(total=total, desc=f"preparing {label}", unit=" images") as bar:
-            yield bar.update
-        return
-    start = last = time.monotonic()
-    done = 0
-
-    def tell() -> None:
-        rate = done / max(time.monotonic() - start, 1e-9)
-        print(f"preparing {label}: {done}/{total}, {rate:.0f} images/s", file=sys.stderr)
-
-    def advance(count: int) -> None:
-        nonlocal done, last
-        done += count
-        if time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
-            last = time.monotonic()
-            tell()
-
-    yield advance
-    tell()
 
 
 @contextlib.contextmanager

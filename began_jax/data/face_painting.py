@@ -34,7 +34,8 @@ _Factors = dict[str, np.ndarray]  # Each factor by name, (n, 1, 1).
 
 
 class _Head(NamedTuple):
-    """Per-pixel frames (n, rows, side): the head's x, y; the turned face's x; the normal's x, z."""
+    """Per-pixel frames (n, rows, side): the head's x, y; the turned face's x; the normal's x, z;
+    the distance from the centre, 1 at the outline."""
 
     x: np.ndarray
     y: np.ndarray

@@ -1,7 +1,5 @@
 """Images of a directory tree or a .zip, decoded once."""
 
-import collections
-import concurrent.futures
 import contextlib
 import hashlib
 import io
@@ -14,14 +12,14 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from absl import logging
 
 from began_jax import errors
 from began_jax.config import ConfigError
-from began_jax.data import cache, decoding
+from began_jax.data import cache, decoding, parallel
 from began_jax.schema import DataConfig
 
 SUFFIXES = (  # in any case; other files are ignored
@@ -41,7 +39,6 @@ MAX_FILE_BYTES = 2**29  # a larger one is bad: read whole, it could take the mac
 
 _NUM_BAD_SEEN = 100  # before it is given up early, so that the message shows how bad it is
 _NUM_BAD_NAMED = 3
-_READ_AHEAD = 4  # files per thread
 _UNREADABLE = (  # what zipfile raises for damaged, encrypted or exotic members, and what we do
     EOFError,
     OSError,
@@ -214,7 +211,7 @@ def _images(
 ) -> Iterator[np.ndarray | None]:
     """The images in order, None for a bad one, which is entered in `bad`."""
     num_bad_allowed = config.max_bad_fraction * len(files)
-    for num_tried, (file, result) in enumerate(_in_order(decode, files), start=1):
+    for num_tried, (file, result) in enumerate(parallel.in_order(decode, files), start=1):
         if isinstance(result, str):
             logging.warning("skipped %s: %s", file.name, result)
             bad[file.name] = result
@@ -225,20 +222,6 @@ def _images(
             yield result
     if len(bad) > num_bad_allowed or len(bad) == len(files):
         raise _too_many(config, bad, len(files))
-
-
-def _in_order(function: Callable[[_File], Any], files: list[_File]) -> Iterator[tuple[_File, Any]]:
-    """Each file and its result, computed by threads that run a bounded number of files ahead."""
-    num_threads = os.cpu_count() or 1
-    pending: collections.deque = collections.deque()
-    with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
-        for file in files:
-            pending.append((file, pool.submit(function, file)))
-            if len(pending) >= _READ_AHEAD * num_threads:
-                first, future = pending.popleft()
-                yield first, future.result()
-        for first, future in pending:
-            yield first, future.result()
 
 
 def _too_many(config: DataConfig, bad: dict[str, str], num_tried: int) -> ConfigError:

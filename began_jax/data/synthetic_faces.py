@@ -36,6 +36,8 @@ import numpy as np
 from began_jax.data import face_painting
 
 MIN_RESOLUTION, MAX_RESOLUTION = 16, 256
+VERSION = 1  # raise it with every change of what is drawn
+DATA_SEED = 0  # of the data that runs train on
 
 
 class Factor(NamedTuple):

@@ -168,7 +168,8 @@ class BeganMnist(_Builder):
     shape = (28, 28, 1)
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Examples]:
-        paths = [self._download(dl_manager)[name] for name in self.files]
+        found = self._download(dl_manager)
+        paths = [found[name] for name in self.files]
         return {
             "train": self._generate_examples(*paths[:2]),
             "test": self._generate_examples(*paths[2:]),

@@ -1,11 +1,9 @@
 """Images of a TFDS data set, by random access and without TensorFlow in the process."""
 
-import concurrent.futures
 import difflib
 import io
-import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +14,10 @@ from tensorflow_datasets.core.registered import DatasetNotFoundError
 
 from began_jax import files
 from began_jax.config import ConfigError
-from began_jax.data import cache, decoding, tfds_builders
+from began_jax.data import cache, decoding, parallel, tfds_builders
 from began_jax.schema import DataConfig
 
 ARRAY_RECORD = "array_record"  # the format that can be read by index
-
-_READ_AHEAD = 256  # encoded images in memory, waiting for a thread
 
 
 def load(config: DataConfig, *, resolution: int, channels: int) -> np.ndarray:
@@ -52,7 +48,8 @@ def load(config: DataConfig, *, resolution: int, channels: int) -> np.ndarray:
         "crop_size": config.crop_size,
     }
 
-    def decode(index: int, encoded: bytes) -> np.ndarray:
+    def decode(numbered: tuple[int, bytes]) -> np.ndarray:
+        index, encoded = numbered
         try:
             return decoding.to_array(
                 decoding.open_image(io.BytesIO(encoded)),
@@ -66,11 +63,12 @@ def load(config: DataConfig, *, resolution: int, channels: int) -> np.ndarray:
                 f"config.data.name = {config.name!r}: image {index} of {config.split!r}: {error}"
             ) from error
 
+    encoded = _encoded_images(builder, config.split, feature)
     return cache.prepared(
         key,
         num_images,
         (resolution, resolution, channels),
-        _in_threads(decode, _encoded_images(builder, config.split, feature)),
+        (image for _, image in parallel.in_order(decode, enumerate(encoded))),
         label=f"{config.name} {config.split}",
     )
 
@@ -198,12 +196,3 @@ def _encoded_images(
     skip = {"image": tfds.decode.SkipDecoding()}
     for index in range(len(source)):
         yield parser.deserialize_example_np(source[index], decoders=skip)["image"]
-
-
-def _in_threads(
-    decode: Callable[[int, bytes], np.ndarray], encoded: Iterator[bytes]
-) -> Iterator[np.ndarray]:
-    numbered = enumerate(encoded)
-    with concurrent.futures.ThreadPoolExecutor() as pool:  # Pillow lets go of the interpreter lock
-        while chunk := list(itertools.islice(numbered, _READ_AHEAD)):
-            yield from pool.map(decode, *zip(*chunk, strict=True))

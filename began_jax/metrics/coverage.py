@@ -17,13 +17,13 @@ from flax import linen as nn
 from jax import Array
 from jax import numpy as jnp
 
-from began_jax import data, files, generate, pixels, telemetry
+from began_jax import files, generate, pixels, progress
 from began_jax.data import synthetic_faces
 from began_jax.data.synthetic_faces import FACTORS, Factor
 
 _SIDE = 32  # pixels; larger images are reduced to it
 _VERSION = 2  # raise it with every change of the network or of its training
-# Seeds of faces that no run's data has, which are of seed 0.
+# Seeds of faces that no run's data has.
 _TRAINING, _HELD_OUT = 2**33, 2**34
 _NUM_TRAINING, _NUM_HELD_OUT = 40_000, 4_000
 _BATCH, _STEPS, _LEARNING_RATE = 100, 4_000, 2e-3
@@ -92,7 +92,7 @@ def regressor(resolution: int, channels: int) -> Regressor:
     """
     key = {
         "version": _VERSION,
-        "faces": data.SYNTHETIC_FACES_VERSION,
+        "faces": synthetic_faces.VERSION,
         "resolution": resolution,
         "channels": channels,
     }
@@ -128,11 +128,11 @@ def _train(params: Params, resolution: int, channels: int) -> Params:
 
     generator = np.random.default_rng(0)
     state = adam.init(params)
-    with telemetry.bar(_STEPS, "regressor of factors", "steps") as bar:
+    with progress.bar(_STEPS, "regressor of factors", "steps") as advance:
         for _ in range(_STEPS):
             rows = generator.integers(0, len(x), _BATCH)
             params, state = step(params, state, x[rows], y[rows])
-            bar.update()
+            advance(1)
     return params
 
 
@@ -147,13 +147,13 @@ def _held_out(params: Params, resolution: int, channels: int) -> np.ndarray:
 def _faces(seed: int, num: int, resolution: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
     """Faces as the network sees them, `_reduced`, and what it is to say, `_encoded`."""
     x, y = [], []
-    with telemetry.bar(num, "drawing for the regressor", "faces") as bar:
+    with progress.bar(num, "drawing for the regressor", "faces") as advance:
         for first in range(0, num, _DRAWN_AT_ONCE):
             indices = np.arange(first, min(first + _DRAWN_AT_ONCE, num))
             images, factors = synthetic_faces.generate(seed, indices, resolution, channels)
             x.append(generate.by_blocks(_reduced, images))
             y.append(_encoded(factors))
-            bar.update(len(indices))
+            advance(len(indices))
     return np.concatenate(x), np.concatenate(y)
 
 

@@ -6,7 +6,7 @@ With Inception's features it is the KID (Binkowski et al., arXiv 1801.01401).
 import numpy as np
 
 
-def distance(a: np.ndarray, b: np.ndarray, *, size: int = 1000) -> tuple[float, float | None]:
+def distance(a: np.ndarray, b: np.ndarray, *, size: int) -> tuple[float, float | None]:
     """MMD² of features (N, F) and (M, F) under the kernel (x·y / F + 1)³: its mean over blocks.
 
     A block is `size` rows of each, block i those from i · size on; no row is in two blocks, and the

@@ -16,7 +16,6 @@ from jax import Array
 
 from began_jax import digests, errors
 from began_jax.metrics import efficientnet_lite0, inception, random_conv
-from began_jax.rules import NETWORKS
 
 Params = Any
 
@@ -52,7 +51,7 @@ class FeatureNetwork(NamedTuple):
 
 
 def load(name: str, path: Path | None) -> FeatureNetwork:
-    """The network `name`, of `config.NETWORKS`, with the weights in `path`; random_conv has none.
+    """The network `name`, of `rules.NETWORKS`, with the weights in `path`; random_conv has none.
 
     Raises:
       UserError: one line: no such network, or a file that is missing or has another layout.
@@ -62,8 +61,6 @@ def load(name: str, path: Path | None) -> FeatureNetwork:
             raise errors.UserError(f"--weights={path}: {name!r} reads no file")
         kernels = random_conv.params()
         return FeatureNetwork(name, random_conv.sha256(kernels), kernels, random_conv.apply)
-    if name not in _FROM_FILES:
-        raise errors.UserError(f"config.eval.network = {name!r}: one of {NETWORKS} is needed")
     network, needed = _FROM_FILES[name]
     need = f"{name!r} reads {needed}"
     if path is None:

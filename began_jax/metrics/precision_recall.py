@@ -9,13 +9,13 @@ import numpy as np
 
 
 def precision_recall(
-    real: np.ndarray, fake: np.ndarray, *, k: int = 3, block: int = 1000
+    real: np.ndarray, fake: np.ndarray, *, k: int, block: int = 1000
 ) -> tuple[float, float]:
-    """Precision: the share of fakes among the reals. Recall: the share of reals among the fakes.
+    """Precision: the share of fakes that lie on the reals' manifold. Recall: the reverse.
 
-    A point is among a set if it lies in the ball around one of the set's points that reaches to
-    that point's k-th nearest neighbour in the set, the point itself not counted. Both depend on
-    the sizes of the sets: compare at equal ones.
+    A point lies on a set's manifold if it is in the ball around one of the set's points that
+    reaches to that point's k-th nearest neighbour in the set, the point itself not counted. Both
+    depend on the sizes of the sets: compare at equal ones.
 
     Args:
       real: features (N, F).

@@ -120,8 +120,8 @@ def _init(
 
     init "paper": sigma 0.01 before the cut, as the first author's layer library; "he": a standard
     deviation after the cut of √(2 / fan_in), with all taps of a transposed convolution in fan_in,
-    though an output reads a quarter of them. One draw serves all kernels: an initialiser a layer
-    takes XLA half a minute to compile.
+    though an output reads a quarter of them. One draw serves all kernels: with an initialiser a
+    layer XLA compiles for half a minute.
     """
     shapes = jax.eval_shape(
         lambda: module.init(jax.random.key(0), jnp.zeros(input_shape), None)["params"]

@@ -10,9 +10,9 @@ In its notation, (maps) kernel c stride s, with R the resolution and C the image
 n is 64 in the paper. LeakyReLU(0.2) follows every hidden layer of D, codes included, ReLU those of
 G. A convolution pads with one pixel of zeros; a transposed one is the transpose of such a one.
 
-Departures: where DCGAN has batch norm, here on every hidden layer but the first of D and of G, the
-maps of one image are normalised together (layer norm, GroupNorm of one group), with a bias and no
-factor, which the next layer has: a sample depends on no other of its batch, and there is no state.
+Departures: instead of DCGAN's batch norm there is layer norm (GroupNorm of one group) on every
+hidden layer but the first of D and of G, with a bias and no factor, which the next layer has: a
+sample depends on no other of its batch, and there is no state.
 The output is linear, as in all networks here; theirs is a tanh.
 """
 

@@ -17,7 +17,7 @@ from began_jax.models import phases, winograd
 
 # Below so many channels in or out (an image's), nine shifts beat the tiles of `winograd`.
 _FEW = 8
-# The side of a map, and below, on which the library's convolution does.
+# Maps of this side or smaller go to the library's convolution.
 _SMALL = 8
 
 

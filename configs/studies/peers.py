@@ -1,4 +1,7 @@
-"""What public code does otherwise than the paper, one deviation at a time and all together."""
+"""What public code does otherwise than configs/studies/small.py, one thing at a time and together.
+
+That the paper keeps no average of G either, and the two rates, are here for comparison.
+"""
 
 from began_jax.schema import Config
 from launch.studies import Study
@@ -22,6 +25,6 @@ def get_study(base: Config) -> Study:
     }
     shared = {label: f"config.began.shared_z=True {text}" for label, text in changes.items()}
     return Study(
-        question="What do the deviations of public code from the paper cost?",
+        question="What do public code's choices cost?",
         points={"two draws of z": "config.began.shared_z=False", **shared},
     )
