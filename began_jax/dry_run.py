@@ -37,7 +37,8 @@ def report(config: Config) -> str:
         f"one step's temporary memory: {memory.temp_size_in_bytes / 1e6:,.0f} MB a device, "
         "as compiled for it",
         f"work: {flops / 1e9:,.2f} GFLOP an image",
-        f"convolutions: {config.model.conv}",
         f"devices: {mesh.size} × {jax.devices()[0].device_kind}",
     ]
+    if config.model.preset != "ebgan":  # whose convolutions have one form
+        lines.insert(-1, f"convolutions: {config.model.conv}")
     return "\n".join(lines)
