@@ -270,6 +270,8 @@ def _parse_flags(argv: list[str]) -> list[str]:
         message = str(error)
     except flags.Error as error:
         message = f"{error}; see --help"
+    except SystemExit:  # of absl's --help, with 1
+        sys.exit(0)
     # What a config file can do wrong; the message has the line where Python knows it.
     except (AttributeError, ImportError, OSError, SyntaxError) as error:
         message = f"--config: {errors.one_line(error)}"

@@ -78,7 +78,7 @@ def given(config: Config, value: str, num: int | None) -> tuple[list[str], np.nd
 def _of_folder(config: Config, value: str, num: int | None) -> Iterator[tuple[str, np.ndarray]]:
     source = dataclasses.replace(config.data, path=value)
     for name, content in folder.contents(source, num):
-        yield name, _decoded(config, name, io.BytesIO(content))
+        yield name, _decoded(config, f"{value}: {name}", io.BytesIO(content))
 
 
 def _decoded(config: Config, name: str, file: Path | io.BytesIO) -> np.ndarray:

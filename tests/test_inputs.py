@@ -62,7 +62,7 @@ def test_what_is_wrong_is_told_of_the_flag(tmp_path, folder, images):
     Image.fromarray(images[0]).resize((100, 100)).save(tmp_path / "100.png")
     np.savez(tmp_path / "two.npz", a=images, b=images)
     cases = {
-        "photos": "--images: 3.png: ",
+        "photos": f"--images: {folder}: 3.png: ",
         "small.npy": f"--images={tmp_path / 'small.npy'}: uint8 (3, 8, 16, 3); uint8 (N, H, W, 3)",
         "100.png": "100.png: 100×100 pixels; crop 'celeba' needs aligned 178×218",
         "absent.npy": f"--images={tmp_path / 'absent.npy'}: no such file",

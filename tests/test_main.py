@@ -252,6 +252,7 @@ def test_help_and_the_package_do_not_wait_for_jax(arguments):
         [sys.executable, "-X", "importtime", *arguments], capture_output=True, text=True, cwd=ROOT
     )
     imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
+    assert done.returncode == 0
     assert "began_jax" in imported
     assert not imported & {"jax", "flax", "optax", "orbax", "tensorflow_datasets"}
 
