@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -32,6 +33,8 @@ def write(workdir: Path, config: Config, start_step: int, num_rollbacks: int) ->
             "command": sys.argv,
             "commit": commit(),
             "uncommitted_changes": uncommitted_changes(),
+            "processor": processor(),
+            "cores": os.cpu_count(),
             "python": sys.version.split()[0],
             "packages": {name: _version(name) for name in _PACKAGES},
             "xla_flags": os.environ.get("XLA_FLAGS"),
@@ -43,6 +46,16 @@ def write(workdir: Path, config: Config, start_step: int, num_rollbacks: int) ->
         }
     )
     files.write_text(path, json.dumps(starts, indent=2) + "\n")
+
+
+def processor() -> str:
+    """The host's, as Linux names it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
 
 
 @functools.cache  # at a program's start: somebody may commit while it computes

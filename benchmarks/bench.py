@@ -210,18 +210,15 @@ def _ratio(ours: list[float], theirs: list[float]) -> dict[str, float]:
 
 def machine() -> dict[str, Any]:
     """Processor, cores, Python and the program's commit, for a report."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    from began_jax import provenance  # here, as only the workers need JAX
+
     git = ["git", "describe", "--always", "--dirty"]
     try:
         commit = subprocess.run(git, cwd=_ROOT, capture_output=True, text=True).stdout.strip()
     except OSError:
         commit = ""
     return {
-        "processor": names[0] if names else platform.processor(),
+        "processor": provenance.processor(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "commit": commit or "unknown",

@@ -24,7 +24,7 @@ class RunFolder:
     alarms: Counter[str]  # in how many records, and rollbacks
     evaluations: dict[str, dict[str, float]]  # the newest step's metrics, and 'step', by folder
     grid: Path | None  # the newest of samples/
-    origin: dict[str, Scalar]  # commit and device of the last start
+    origin: dict[str, Scalar]  # commit, devices and machine of the last start
     problems: list[str]
 
 
@@ -204,7 +204,7 @@ def _newest(folder: Path, suffix: str) -> Path | None:
 
 
 def _origin(path: Path, problems: list[str]) -> dict[str, Scalar]:
-    """The commit and the devices of a run's last start, as far as they are told."""
+    """The commit, devices and machine of a run's last start, as far as they are told."""
     try:
         starts = files.read_json(path) or [{}]
         last = starts[-1]
@@ -214,7 +214,12 @@ def _origin(path: Path, problems: list[str]) -> dict[str, Scalar]:
         return {}
     told = ", ".join(f"{num} × {device}" for device, num in devices.items())
     commit = str(last.get("commit") or "")[:10]
-    return {"devices": told, "commit": commit + ("+" if last.get("uncommitted_changes") else "")}
+    jax = last.get("packages", {}).get("jax")
+    return {
+        "devices": told,
+        "commit": commit + ("+" if last.get("uncommitted_changes") else ""),
+        "machine": f"{last.get('processor')}, Python {last.get('python')}, jax {jax}",
+    }
 
 
 def is_finite(value: object) -> bool:

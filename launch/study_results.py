@@ -21,7 +21,7 @@ _SHOWN = {
     "fd_": "↓",
     "precision": "↑",
     "reconstruction_error": "↓",
-    "m_global": "↓",
+    "m_global": "",  # compares neither networks nor objectives
     "k": "",
 }
 _EVALUATION = "study"
@@ -111,6 +111,7 @@ def to_json(results: Results, settings: Mapping[str, Any]) -> str:
         "question": results.study.question,
         "commits": _origins(results, "commit"),
         "devices": _origins(results, "devices"),
+        "machines": _origins(results, "machine"),
         "missing": results.missing,
         "evaluation": _evaluation(results),
         "of_data": _of_data(results),
@@ -134,7 +135,8 @@ def to_markdown(results: Results, settings: Mapping[str, Any], pictures: Sequenc
         f"    {settings['command']}",
         "",
         f"Budget {settings['budget']}; commit {', '.join(_origins(results, 'commit'))}; "
-        f"{', '.join(_origins(results, 'devices'))}; evaluation: {told}. "
+        f"{', '.join(_origins(results, 'devices'))}; {'; '.join(_origins(results, 'machine'))}; "
+        f"evaluation: {told}. "
         "Mean ± standard deviation over the n seeds of training.",
         "",
         *(

@@ -42,12 +42,20 @@ def largest(tree):
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_ds_loss_sends_nothing_to_g(objective):
-    config, d, g, x, z, _ = setup(objective__name=objective, model__n_h=5)
+    # The margin: so that EBGAN's loss of D sees the fakes.
+    config, d, g, x, z, other = setup(
+        objective__name=objective, model__n_h=5, objective__margin=100.0
+    )
 
     def sum_of_ds_gradient(g):
         _, grads = gradients.discriminator(config, d, g, x, z, context(0.5))
         return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(grads))
 
+    def grads(z):
+        return gradients.discriminator(config, d, g, x, z, context(0.5))[1]
+
+    seen = jax.tree.map(lambda a, b: a - b, grads(z), grads(other))
+    assert largest(seen) > 1e-4
     # The fakes are a constant to L_D, so nothing that comes out of it depends on G differentiably.
     assert largest(jax.grad(sum_of_ds_gradient)(g)) == 0.0
 

@@ -1,11 +1,21 @@
 """Each objective beside BEGAN's: closed forms, brute force, and what its gradients reach."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
 from jax import numpy as jnp
 
-from began_jax import equilibrium, gradients, models, objectives, train_state
+from began_jax import (
+    equilibrium,
+    gradients,
+    models,
+    objectives,
+    pixels,
+    randomness,
+    train_state,
+)
 from began_jax.config import ConfigError
 from began_jax.objectives import (
     began,
@@ -15,6 +25,7 @@ from began_jax.objectives import (
     hinge,
     variational,
 )
+from began_jax.randomness import Purpose
 from began_jax.rules import OBJECTIVES
 from began_jax.train_step import train_step
 from tests.conftest import make_config
@@ -54,9 +65,13 @@ def test_every_name_that_a_config_takes_is_an_objective():
         assert objectives.of(config_of(name)).discriminator
 
 
+# So that EBGAN's hinge is open, and D's loss sees the fakes.
+OPEN = {"objective__margin": 100.0}
+
+
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_a_step_moves_both_networks_and_is_finite(name):
-    config = config_of(name, began__k_init=0.3, model__carry_steps=0)
+    config = config_of(name, began__k_init=0.3, model__carry_steps=0, **OPEN)
     state = train_state.init(config)
     batch = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), np.uint8)
     after, metrics = jax.jit(lambda state: train_step(config, state, batch))(state)
@@ -64,6 +79,59 @@ def test_a_step_moves_both_networks_and_is_finite(name):
     assert all(np.isfinite(value) for value in metrics.values())
     moved = float(after.equilibrium.k) != float(state.equilibrium.k)
     assert moved == objectives.of(config).is_controlled
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_step_with_one_draw_of_z_takes_the_objectives_own_gradients(name):
+    """The way of both gradients in one pass is only for objectives that have an `energy`."""
+    config = config_of(name, began__k_init=0.3, began__shared_z=True, data__flip=False, **OPEN)
+    state = train_state.init(config)
+    batch = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), np.uint8)
+
+    @jax.jit
+    def both(state):
+        key = randomness.key(state.seed, Purpose.STEP, state.step)
+        z = models.sample_latents(config.model, jax.random.split(key, 3)[1], len(batch))
+        noise = randomness.key(state.seed, Purpose.NOISE, state.step)
+        carry = models.carry_at(config.model, state.step)
+        now = objectives.Context(state.equilibrium.k, carry, state.step, noise)
+        d, g = state.discriminator, state.generator
+        _, grads_d = gradients.discriminator(config, d, g, pixels.to_float(batch), z, now)
+        _, grads_g = gradients.generator(config, d, g, z, now)
+        return train_step(config, state, batch)[0], grads_d, grads_g
+
+    after, grads_d, grads_g = both(state)
+    for adam, grads in ((after.discriminator_adam, grads_d), (after.generator_adam, grads_g)):
+        scale = largest(grads)
+        assert scale > 1e-3
+        jax.tree.map(
+            lambda mu, grad, scale=scale: np.testing.assert_allclose(
+                10 * mu, grad, atol=1e-5 * scale, rtol=1e-4
+            ),
+            adam.mu,  # the first step's: (1 − β1) times the gradient
+            grads,
+        )
+
+
+def test_a_step_s_noise_is_of_the_step_and_falls_with_it():
+    """Two steps that differ in their number alone."""
+    config = config_of(
+        "denoising", objective__noise_level=0.5, objective__noise_steps=10, model__carry_steps=0
+    )
+    plain = config_of("began", model__carry_steps=0)
+    batch = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), np.uint8)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def loss(config, step):
+        state = train_state.init(config).replace(step=step)
+        return train_step(config, state, batch)[1]["loss_real"]
+
+    noisy = [float(loss(config, jnp.int32(step))) for step in (0, 1, 10)]
+    assert len({*noisy}) == 3
+    assert noisy[2] == pytest.approx(float(loss(plain, jnp.int32(10))), rel=1e-6)
+    constant = config_of("denoising", objective__noise_level=0.5, model__carry_steps=0)
+    first, second = (float(loss(constant, jnp.int32(step))) for step in (0, 1))
+    assert first != second  # of the same level
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -84,13 +152,19 @@ def test_gs_gradient_is_that_of_its_loss_through_the_fakes_alone(name):
 # BEGAN.
 
 
-def test_began_is_the_papers_two_losses():
-    config = config_of("began")
+# η, and the vanishing residual's weight: every closed form holds at each.
+FORMS = pytest.mark.parametrize(("eta", "carry"), [(1, None), (2, None), (1, jnp.float32(0.25))])
+
+
+@FORMS
+def test_began_is_the_papers_two_losses(eta, carry):
+    config = config_of("began", began__eta=eta)
     d, x, fake = discriminator_of(config), images(1), images(2)
-    objective, now = objectives.of(config), context(0.25)
+    objective, now = objectives.of(config), context(0.25, carry)
 
     def error(v):
-        return np.abs(np.asarray(v) - models.reconstruct(config.model, d, v, None)).mean()
+        rest = np.asarray(v) - models.reconstruct(config.model, d, v, carry)
+        return (np.abs(rest) ** eta).mean()
 
     loss, loss_real = objective.discriminator(config, d, x, fake, None, now)
     assert float(loss_real) == pytest.approx(error(x), rel=1e-5)
@@ -140,18 +214,27 @@ def test_pulling_away_in_closed_form():
     assert np.isfinite(jax.grad(ebgan.pulling_away)(dead)).all()
 
 
-def test_ebgans_hinge_is_of_each_image_and_not_of_their_mean():
+@FORMS
+def test_ebgans_hinge_is_of_each_image_and_not_of_their_mean(eta, carry):
     d, x, fake = discriminator_of(config_of("ebgan")), images(1), images(2)
     fake = fake.at[0].multiply(3.0)
-    energies = ebgan.energies(config_of("ebgan"), d, fake, None)
-    assert energies.shape == (3,)
-    margin = float((energies.min() + energies.max()) / 2)
-    config = config_of("ebgan", objective__margin=margin)
-    loss, loss_real = objectives.of(config).discriminator(config, d, x, fake, None, context(0))
-    expected = loss_real + np.maximum(0, margin - np.asarray(energies)).mean()
+    model, now = config_of("ebgan").model, context(0, carry)
+
+    def energies(v):
+        rest = np.asarray(v) - models.reconstruct(model, d, v, carry)
+        return (np.abs(rest) ** eta).mean((1, 2, 3))
+
+    of_fakes = energies(fake)
+    margin = float((of_fakes.min() + of_fakes.max()) / 2)
+    config = config_of("ebgan", objective__margin=margin, began__eta=eta)
+    loss, loss_real = objectives.of(config).discriminator(config, d, x, fake, None, now)
+    assert float(loss_real) == pytest.approx(energies(x).mean(), rel=1e-5)
+    expected = loss_real + np.maximum(0, margin - of_fakes).mean()
     assert float(loss) == pytest.approx(float(expected), rel=1e-5)
-    of_mean = loss_real + max(0, margin - float(energies.mean()))
+    of_mean = loss_real + max(0, margin - float(of_fakes.mean()))
     assert abs(float(loss) - float(of_mean)) > 1e-3
+    of_g = objectives.of(config).generator(config, d, fake, now)
+    assert of_g == pytest.approx([of_fakes.mean()] * 2, rel=1e-5)
 
 
 def test_with_an_endless_margin_ebgan_is_began_at_k_1():
@@ -176,17 +259,17 @@ def test_with_an_endless_margin_ebgan_is_began_at_k_1():
     )
 
 
-def test_ebgan_pt_adds_the_term_to_gs_loss_alone():
+@pytest.mark.parametrize("carry", [None, jnp.float32(0.25)])
+def test_ebgan_pt_adds_the_term_to_gs_loss_alone(carry):
     config, plain = config_of("ebgan_pt", objective__pt_weight=0.3), config_of("ebgan")
     d, x, fake = discriminator_of(config), images(1), images(2)
-    both = [objectives.of(c).generator(c, d, fake, context(0)) for c in (config, plain)]
-    codes = models.encode(config.model, d, fake, None)
+    now = context(0, carry)
+    both = [objectives.of(c).generator(c, d, fake, now) for c in (config, plain)]
+    codes = models.encode(config.model, d, fake, carry)
     expected = float(both[1][0]) + 0.3 * slow_pulling_away(codes)
     assert float(both[0][0]) == pytest.approx(expected, rel=1e-5)
     assert float(both[0][1]) == float(both[1][1])
-    of_d = [
-        objectives.of(c).discriminator(c, d, x, fake, None, context(0)) for c in (config, plain)
-    ]
+    of_d = [objectives.of(c).discriminator(c, d, x, fake, None, now) for c in (config, plain)]
     assert of_d[0] == of_d[1]
 
 
@@ -200,16 +283,18 @@ def test_what_is_of_the_whole_batch_is_not_computed_in_parts(name):
 # BEGAN-CS.
 
 
-def test_the_latent_constraint_is_the_encoders_distance_from_z():
+@pytest.mark.parametrize("carry", [None, jnp.float32(0.25)])
+def test_the_latent_constraint_is_the_encoders_distance_from_z(carry):
     config = config_of("began_cs", objective__cs_weight=0.5)
     d, x, fake = discriminator_of(config), images(1), images(2)
     z = models.sample_latents(config.model, jax.random.key(3), 3)
-    h = np.asarray(models.encode(config.model, d, fake, None))
+    h = np.asarray(models.encode(config.model, d, fake, carry))
     expected = np.mean([abs(h[i, j] - z[i, j]) for i in range(3) for j in range(5)])
-    assert float(began_cs.constraint(config, d, fake, z, None)) == pytest.approx(expected, rel=1e-5)
-    plain = config_of("began")
-    base, _ = objectives.of(plain).discriminator(plain, d, x, fake, z, context(0.4))
-    loss, _ = objectives.of(config).discriminator(config, d, x, fake, z, context(0.4))
+    found = float(began_cs.constraint(config, d, fake, z, carry))
+    assert found == pytest.approx(expected, rel=1e-5)
+    plain, now = config_of("began"), context(0.4, carry)
+    base, _ = objectives.of(plain).discriminator(plain, d, x, fake, z, now)
+    loss, _ = objectives.of(config).discriminator(config, d, x, fake, z, now)
     assert float(loss - base) == pytest.approx(0.5 * expected, rel=1e-4)
 
 
@@ -230,8 +315,13 @@ def test_the_noise_is_ds_input_s_alone_and_falls_to_nothing():
     assert float(denoising.level(constant.objective, jnp.int32(900))) == pytest.approx(0.2)
 
     d, v, key = discriminator_of(config), images(1), jax.random.key(5)
-    now = context(0)._replace(step=jnp.int32(50))
     noisy = v + 0.1 * jax.random.normal(key, v.shape)
+    for eta, carry in ((1, None), (2, None), (1, jnp.float32(0.25))):
+        form = config_of("denoising", objective__noise_level=0.1, began__eta=eta)
+        rest = v - models.reconstruct(config.model, d, noisy, carry)
+        found = float(denoising.energy(form, d, v, context(0, carry), key))
+        assert found == pytest.approx(float((np.abs(rest) ** eta).mean()), rel=1e-5)
+    now = context(0)._replace(step=jnp.int32(50))
     expected = np.abs(v - models.reconstruct(config.model, d, noisy, None)).mean()
     assert float(denoising.energy(config, d, v, now, key)) == pytest.approx(expected, rel=1e-5)
     without = denoising.energy(config, d, v, now._replace(step=jnp.int32(100)), key)
@@ -267,34 +357,45 @@ def test_the_divergence_is_the_mean_log_ratio_of_the_densities():
     assert found == pytest.approx(float((log_q - log_p).mean()), abs=0.006)
 
 
-def test_a_variational_ds_loss_is_error_and_divergence_per_value():
-    config = config_of("variational", objective__kl_weight=0.7)
+@FORMS
+def test_a_variational_ds_loss_is_error_and_divergence_per_value(eta, carry):
+    config = config_of("variational", objective__kl_weight=0.7, began__eta=eta)
     d, v, key = discriminator_of(config), images(1), jax.random.key(5)
-    mean, log_variance = np.split(np.asarray(models.encode(config.model, d, v, None)), 2, axis=1)
+    mean, log_variance = np.split(np.asarray(models.encode(config.model, d, v, carry)), 2, axis=1)
     assert mean.shape == (3, 5)
     h = mean + np.exp(log_variance / 2) * np.asarray(jax.random.normal(key, mean.shape))
-    error = np.abs(v - models.decode(config.model, d, h, None)).mean()
+    error = (np.abs(v - models.decode(config.model, d, h, carry)) ** eta).mean()
     kl = 0.5 * (np.exp(log_variance) + mean**2 - 1 - log_variance).sum(1).mean()
-    found = float(variational.energy(config, d, v, context(0), key))
+    found = float(variational.energy(config, d, v, context(0, carry), key))
     assert found == pytest.approx(float(error) + 0.7 * kl / (16 * 16 * 3), rel=1e-5)
     # Without noise: by the mean.
-    expected = models.decode(config.model, d, mean, None)
-    reconstructed = models.reconstruct(config.model, d, v, None)
+    expected = models.decode(config.model, d, mean, carry)
+    reconstructed = models.reconstruct(config.model, d, v, carry)
     np.testing.assert_allclose(reconstructed, expected, rtol=1e-5, atol=1e-6)
 
 
 # The critic.
 
 
-def test_the_hinge_in_closed_form():
+@pytest.mark.parametrize("carry", [None, jnp.float32(0.25)])
+def test_the_hinge_in_closed_form(carry):
     config = config_of("hinge")
-    d, x, fake = discriminator_of(config), 30 * images(1), 30 * images(2)
-    real, fakes = (np.asarray(hinge.critic(config, d, v, None)) for v in (x, fake))
-    loss, loss_real = objectives.of(config).discriminator(config, d, x, fake, None, context(0))
+    d, x, fake = discriminator_of(config), images(1, 12), images(2, 12)
+    # Moved and stretched so that some are within each hinge and some beyond.
+    values = np.asarray(models.encode(config.model, d, x, carry))[:, 0]
+    d["encoder"]["fc"] = jax.tree.map(lambda w: w / values.std(), d["encoder"]["fc"])
+    d["encoder"]["fc"]["bias"] -= values.mean() / values.std() - 1
+    now = context(0, carry)
+    real, fakes = (np.asarray(models.encode(config.model, d, v, carry))[:, 0] for v in (x, fake))
+    for inside in (real < 1, fakes > -1):
+        assert 0 < inside.sum() <= 12
+    assert (real > 1).any()
+    np.testing.assert_array_equal(hinge.critic(config, d, x, carry), real)
+    loss, loss_real = objectives.of(config).discriminator(config, d, x, fake, None, now)
     expected_real, expected_fake = np.maximum(0, 1 - real).mean(), np.maximum(0, 1 + fakes).mean()
     assert float(loss_real) == pytest.approx(expected_real, rel=1e-5)
     assert float(loss) == pytest.approx(expected_real + expected_fake, rel=1e-5)
-    of_g = objectives.of(config).generator(config, d, fake, context(0))
+    of_g = objectives.of(config).generator(config, d, fake, now)
     assert of_g == pytest.approx((-fakes.mean(), expected_fake), rel=1e-5)
     assert set(d) == {"encoder"}
 
@@ -309,6 +410,8 @@ def test_the_proportional_part_answers_the_last_error_and_is_off_by_default():
     assert float(equilibrium.k_t(state, 0.0)) == pytest.approx(0.2 + 0.1 * 0.05)
     assert float(equilibrium.k_t(state, 2.0)) == pytest.approx(0.2 + 2.1 * 0.05)
     assert float(equilibrium.k_t(state, 100.0)) == 1.0
+    falling = state._replace(balance=jnp.float32(-0.05))
+    assert float(equilibrium.k_t(falling, 100.0)) == 0.0
     assert make_config().began.lambda_p == 0.0
 
 

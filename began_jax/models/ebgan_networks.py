@@ -11,8 +11,8 @@ n is 64 in the paper. LeakyReLU(0.2) follows every hidden layer of D, codes incl
 G. A convolution pads with one pixel of zeros; a transposed one is the transpose of such a one.
 
 Departures: instead of DCGAN's batch norm there is layer norm (GroupNorm of one group) on every
-hidden layer but the first of D and of G, with a bias and no factor, which the next layer has: a
-sample depends on no other of its batch, and there is no state.
+hidden layer but the first of D and of G (DCGAN's is on G's first too), with a bias and no factor,
+which the next layer has: a sample depends on no other of its batch, and there is no state.
 The output is linear, as in all networks here; theirs is a tanh.
 """
 

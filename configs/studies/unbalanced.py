@@ -5,11 +5,13 @@ from launch.studies import Study
 
 
 def get_study(base: Config) -> Study:
+    # The paper's sizes at 64×64; what starves the small networks has to be smaller.
+    few, many = (16, 128) if base.model.resolution >= 64 else (4, 64)
     return Study(
         question="Is training stable where one network is far weaker than the other?",
         points={
             "balanced": "config.model.n_z=64 config.model.n_h=64",
-            "G starved (N_z = 4)": "config.model.n_z=4 config.model.n_h=64",
-            "D starved (N_h = 4)": "config.model.n_z=64 config.model.n_h=4",
+            f"G starved (N_z = {few})": f"config.model.n_z={few} config.model.n_h={many}",
+            f"D starved (N_h = {few})": f"config.model.n_z={many} config.model.n_h={few}",
         },
     )
