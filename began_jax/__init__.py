@@ -1,3 +1,3 @@
 """BEGAN (Berthelot, Schumm, Metz 2017) in JAX: faithful, exactly resumable, measured."""
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
