@@ -43,7 +43,7 @@ clean:
 	rm -rf .venv .cache
 
 .venv/runtime: requirements.txt
-	test -x $(BIN)/python || $(or $(PYTHON),$(error Python 3.11 or newer with venv is needed; on Debian: apt install python3-venv)) -m venv .venv
+	$(if $(wildcard $(BIN)/python),,$(or $(PYTHON),$(error Python 3.11 or newer with venv is needed; on Debian: apt install python3-venv)) -m venv .venv)
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	touch $@
 

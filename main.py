@@ -2,6 +2,7 @@
 
 import _thread
 import logging as stdlib_logging
+import re
 import sys
 import threading
 from collections.abc import Callable
@@ -270,8 +271,10 @@ def _parse_flags(argv: list[str]) -> list[str]:
         message = str(error)
     except flags.Error as error:
         message = f"{error}; see --help"
-    except SystemExit:  # of absl's --help, with 1
-        sys.exit(0)
+    except SystemExit as ended:
+        if ended.code == 1 and any(re.match(r"--?(help|\?)", word) for word in argv[1:]):
+            sys.exit(0)  # absl ends with 1 after its help
+        raise
     # What a config file can do wrong; the message has the line where Python knows it.
     except (AttributeError, ImportError, OSError, SyntaxError) as error:
         message = f"--config: {errors.one_line(error)}"

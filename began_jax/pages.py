@@ -28,11 +28,11 @@ def picture(path: Path, widest: int) -> str | None:
     """A picture, `widest` pixels wide at most, as the text of a src; None if it cannot be read."""
     try:
         small = decoding.open_image(path).convert("RGB")
+        small.thumbnail((widest, 8 * widest))
+        buffer = io.BytesIO()
+        small.save(buffer, "WEBP", quality=85)
     except (OSError, ValueError):
         return None
-    small.thumbnail((widest, small.height))
-    buffer = io.BytesIO()
-    small.save(buffer, "WEBP", quality=85)
     return uri(buffer.getvalue(), "webp")
 
 

@@ -12,11 +12,12 @@ _SECONDS_BETWEEN_LINES = 30.0
 
 @contextlib.contextmanager
 def bar(total: int, what: str, unit: str) -> Iterator[Callable[[int], object]]:
-    """Yields `advance(num)`; without a terminal there is a line now and then and one at the end."""
+    """Yields `advance(num)`; without a terminal there are lines: first, now and then, and last."""
     if sys.stderr.isatty():
-        with tqdm(total=total, desc=what, unit=f" {unit}") as shown:
+        with tqdm(total=total, desc=what, unit=f" {unit}", leave=False) as shown:
             yield shown.update
         return
+    print(f"{what}: {total} {unit}", file=sys.stderr, flush=True)
     start = last = time.monotonic()
     done = 0
 

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax import Array
 
-from began_jax import health, pixels
+from began_jax import errors, health, pixels, progress
 from began_jax.health import Unwell
 from began_jax.schema import Config
 from began_jax.telemetry import Silence, Telemetry
@@ -129,7 +129,7 @@ class Recorder:
             self._telemetry.write_grids(record.step, samples, self._real, reconstructions)
         acted_on = health.acted_on(alarms)
         if acted_on and self._config.health.policy != "warn":
-            self._telemetry.write_page()
+            self._write_last_page()
             good = health.last_good_steps(self._config, self._records)
             raise Unwell(record.step, acted_on, min(good[name] for name in acted_on))
         if record.state is not None:
@@ -145,8 +145,15 @@ class Recorder:
     def _end(self, step: int, not_finite: str) -> NoReturn:
         alarms = {"not_finite": not_finite}
         self._telemetry.write_alarms(step, alarms)
-        self._telemetry.write_page()
+        self._write_last_page()
         raise Unwell(step, alarms)
+
+    def _write_last_page(self) -> None:
+        """Of a run that an alarm ends: which is told whatever becomes of the page."""
+        try:
+            self._telemetry.write_page()
+        except (errors.UserError, OSError) as error:
+            progress.say(f"report.html: {errors.one_line(error)}")
 
 
 def _first_not_finite(last_step: int, steps: dict[str, np.ndarray]) -> str | None:

@@ -170,8 +170,8 @@ def _table(reports: Sequence[Report], past: Sequence[dict[str, Any]]) -> str:
         lines.append({**line, **{name: one.get(name) for name in _LAST_COLUMNS}})
     text = io.StringIO()
     # All that any has: a metric may have been added between two evaluations.
-    columns = list(dict.fromkeys(name for line in lines for name in line))
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    columns = dict.fromkeys(name for line in lines for name in line if name not in _LAST_COLUMNS)
+    writer = csv.DictWriter(text, [*columns, *_LAST_COLUMNS], lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
     return text.getvalue()

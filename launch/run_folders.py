@@ -209,16 +209,19 @@ def _origin(path: Path, problems: list[str]) -> dict[str, Scalar]:
         starts = files.read_json(path) or [{}]
         last = starts[-1]
         devices = Counter(last.get("devices", []))
+        processor = last.get("processor") or "an unknown processor"
+        machine = (
+            f"{processor}, Python {last.get('python')}, jax {last.get('packages', {}).get('jax')}"
+        )
     except (errors.UserError, KeyError, TypeError, AttributeError):
         problems.append(f"{path.name}: cannot be read")
         return {}
     told = ", ".join(f"{num} × {device}" for device, num in devices.items())
     commit = str(last.get("commit") or "")[:10]
-    jax = last.get("packages", {}).get("jax")
     return {
         "devices": told,
         "commit": commit + ("+" if last.get("uncommitted_changes") else ""),
-        "machine": f"{last.get('processor')}, Python {last.get('python')}, jax {jax}",
+        "machine": machine,
     }
 
 

@@ -1,6 +1,7 @@
 """The test process: four simulated devices, one compilation cache, a small config."""
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ os.environ.setdefault(
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 # A fifth less to compile. `make test-slow` leaves the programs as users have them.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+
+# A shell's background jobs ignore it, and so would all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import hypothesis
 import pytest

@@ -275,13 +275,14 @@ def test_leftovers_of_killed_preparations_go_after_a_day(folder):
 
 def test_progress_without_a_terminal_is_plain_lines(monkeypatch, capsys):
     _prepared([IMAGES[:3], None, IMAGES[3]])
-    (line,) = capsys.readouterr().err.splitlines()
+    first, line = capsys.readouterr().err.splitlines()
+    assert first == "preparing some label: 5 images"
     assert line.startswith("preparing some label: 5/5, ")
     assert line.endswith(" images/s")
     monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.0)
     _prepared([IMAGES[:3], IMAGES[3:]], key={"b": 1})
     printed = capsys.readouterr().err
-    assert [line.split()[3] for line in printed.splitlines()] == ["3/5,", "5/5,", "5/5,"]
+    assert [line.split()[3] for line in printed.splitlines()] == ["5", "3/5,", "5/5,", "5/5,"]
     assert "\r" not in printed
 
 
@@ -291,8 +292,8 @@ def test_progress_on_a_terminal_is_a_bar(monkeypatch):
     monkeypatch.setattr(sys, "stderr", terminal)
     _prepared([IMAGES[:3], None, IMAGES[3]])
     assert "\r" in terminal.getvalue()
-    assert "preparing some label: 100%" in terminal.getvalue()
-    assert "5/5" in terminal.getvalue()
+    assert "preparing some label:   0%" in terminal.getvalue()
+    assert "0/5" in terminal.getvalue()
     assert "images/s" in terminal.getvalue()
 
 

@@ -191,6 +191,18 @@ def test_an_alarm_is_told_or_ends_the_run_and_then_nothing_is_saved():
     assert saved == [first, (4, State(4.0), [2, 1, 4]), first]
 
 
+def test_a_page_that_cannot_be_written_hides_no_alarm(capsys):
+    def full():
+        raise OSError(28, "No space left on device")
+
+    telemetry, recorder = make()
+    telemetry.write_page = full
+    recorder.put(record(2, [np.nan]))
+    with pytest.raises(Unwell, match="loss_real is nan"):
+        recorder.flush()
+    assert "report.html: " in capsys.readouterr().err
+
+
 def test_after_a_rollback_a_run_has_time_to_recover():
     options = {"health__grace_images": 0, "health__window_steps": 10, "health__policy": "stop"}
     _, recorder = make(since=2, **options)

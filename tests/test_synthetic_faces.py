@@ -4,8 +4,9 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from began_jax.data import face_painting, synthetic_faces
+from began_jax.data import export, face_painting, synthetic_faces
 
 FACTORS = synthetic_faces.FACTORS
 NAMES = [factor.name for factor in FACTORS]
@@ -210,3 +211,21 @@ def test_wrong_arguments_are_named():
             synthetic_faces.sample_factors(0, indices)
     with pytest.raises(ValueError, match="seed"):
         synthetic_faces.sample_factors(-1, np.arange(2))
+
+
+def test_faces_as_files_are_not_those_that_runs_train_on(tmp_path, capsys):
+    assert export.main([str(tmp_path / "faces"), "--num=3", "--side=16"]) == 0
+    paths = sorted((tmp_path / "faces").iterdir())
+    assert [path.name for path in paths] == ["000000.png", "000001.png", "000002.png"]
+    found = np.stack([np.asarray(Image.open(path)) for path in paths])
+    np.testing.assert_array_equal(found, synthetic_faces.generate(1, np.arange(3), 16)[0])
+    assert synthetic_faces.DATA_SEED != 1
+    for arguments, line in (
+        ([str(tmp_path / "faces")], "it is there and not empty"),
+        (["x", "--num=0"], "--num=0: 1 or more"),
+        (["x", "--side=8"], "--side=8: 16 to 256"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            export.main(arguments)
+        assert ended.value.code == 2
+        assert line in capsys.readouterr().err
