@@ -13,15 +13,15 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 # A fifth less to compile. `make test-slow` leaves the programs as users have them.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 
-# A shell's background jobs ignore it, and so would all that the tests start.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-
 import hypothesis
 import pytest
 
 from began_jax import config as config_lib
 from began_jax.schema import Config, DataConfig
 from configs import base
+
+# A shell's background jobs ignore it, and so would all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[1]
 
