@@ -226,6 +226,15 @@ def test_as_many_jobs_as_gpus_or_as_asked(monkeypatch, tmp_path, capsys):
         assert (pool.slots(None), pool.slots(3)) == ([{}], [{}] * 3)
 
 
+@pytest.fixture
+def terminal():
+    """SIGHUP as in a terminal: under nohup it is ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("terminal")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_asked_to_stop_it_asks_the_running_once_and_starts_no_more(tmp_path, number, capsys):
     program = f"""
