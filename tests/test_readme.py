@@ -112,8 +112,8 @@ def test_every_command_of_the_tutorial_works(checkout):
     run(checkout, commands("docs/tutorial.md"))
     assert len(list((checkout / "photos").iterdir())) == 3000
     made = (
-        "faces.png",
-        "between.png",
+        "runs/faces.png",
+        "runs/between.png",
         "runs/gammas/report/report.html",
         "runs/photos/checkpoints/6",
     )
