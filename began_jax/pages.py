@@ -24,13 +24,13 @@ def template(path: Path) -> jinja2.Template:
     return environment.get_template(path.name)
 
 
-def picture(path: Path, widest: int) -> str | None:
+def picture(path: Path, widest: int, *, lossless: bool = False) -> str | None:
     """A picture, `widest` pixels wide at most, as the text of a src; None if it cannot be read."""
     try:
         small = decoding.open_image(path).convert("RGB")
         small.thumbnail((widest, 8 * widest))
         buffer = io.BytesIO()
-        small.save(buffer, "WEBP", quality=85)
+        small.save(buffer, "WEBP", quality=85, lossless=lossless)
     except (OSError, ValueError):
         return None
     return uri(buffer.getvalue(), "webp")

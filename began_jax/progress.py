@@ -14,7 +14,7 @@ _SECONDS_BETWEEN_LINES = 30.0
 def bar(total: int, what: str, unit: str) -> Iterator[Callable[[int], object]]:
     """Yields `advance(num)`; without a terminal there are lines: first, now and then, and last."""
     if sys.stderr.isatty():
-        with tqdm(total=total, desc=what, unit=f" {unit}", leave=False) as shown:
+        with tqdm(total=total, desc=what, unit=f" {unit}", leave=None) as shown:
             yield shown.update
         return
     print(f"{what}: {total} {unit}", file=sys.stderr, flush=True)

@@ -84,8 +84,13 @@ def steps(workdir: Path) -> list[int]:
 
 
 def records(workdir: Path) -> list[dict[str, Any]]:
-    """`lines` without those that tell only of steps that were not finite."""
-    return [line for line in lines(workdir) if "m_global" in line]
+    """`lines`, those that are `measured`."""
+    return measured(lines(workdir))
+
+
+def measured(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without those that tell only of steps that were not finite."""
+    return [line for line in lines if "m_global" in line]
 
 
 def lines(workdir: Path) -> list[dict[str, Any]]:

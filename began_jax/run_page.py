@@ -49,7 +49,7 @@ def write(workdir: Path, config: Config) -> None:
       UserError: a record cannot be read.
     """
     lines = restoring.lines(workdir)
-    records = [line for line in lines if "m_global" in line]
+    records = restoring.measured(lines)
     page = pages.template(_TEMPLATE).render(
         name=config.name,
         num_steps=config.train.num_steps,

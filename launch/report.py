@@ -134,7 +134,7 @@ def _sweep(groups: Sequence[Group], field: str, charts: ModuleType) -> dict[str,
 def _grid(run: RunFolder, problems: list[tuple[str, str]]) -> Picture | None:
     if run.grid is None:
         return None
-    uri = pages.picture(run.grid, _WIDEST_GRID)
+    uri = pages.picture(run.grid, _WIDEST_GRID, lossless=True)
     if uri is None:
         problems.append((run.name, f"samples/{run.grid.name}: cannot be read"))
         return None

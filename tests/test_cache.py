@@ -292,8 +292,8 @@ def test_progress_on_a_terminal_is_a_bar(monkeypatch):
     monkeypatch.setattr(sys, "stderr", terminal)
     _prepared([IMAGES[:3], None, IMAGES[3]])
     assert "\r" in terminal.getvalue()
-    assert "preparing some label:   0%" in terminal.getvalue()
-    assert "0/5" in terminal.getvalue()
+    assert "preparing some label: 100%" in terminal.getvalue()
+    assert "5/5" in terminal.getvalue()
     assert "images/s" in terminal.getvalue()
 
 

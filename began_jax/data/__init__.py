@@ -1,7 +1,5 @@
 """Where the images come from: every source ends as one uint8 array that is read by index."""
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from began_jax.data import array, cache, folder, synthetic_faces
@@ -37,14 +35,11 @@ def _load_synthetic_faces(config: DataConfig, *, resolution: int, channels: int)
         "channels": channels,
     }
 
-    def blocks() -> Iterator[np.ndarray]:
-        for start in range(0, config.num_images, _BLOCK):
-            indices = np.arange(start, min(start + _BLOCK, config.num_images))
-            seed = synthetic_faces.DATA_SEED
-            yield synthetic_faces.generate(seed, indices, resolution, channels)[0]
-
+    num = config.num_images
+    blocks = synthetic_faces.in_blocks(synthetic_faces.DATA_SEED, num, _BLOCK, resolution, channels)
+    images = (images for images, _ in blocks)
     shape = (resolution, resolution, channels)
-    return cache.prepared(key, config.num_images, shape, blocks(), label="synthetic faces")
+    return cache.prepared(key, num, shape, images, label="synthetic faces")
 
 
 def _load_tfds(config: DataConfig, *, resolution: int, channels: int) -> np.ndarray:

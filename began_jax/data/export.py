@@ -8,8 +8,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from began_jax import grids, progress
 from began_jax.data import synthetic_faces
 
@@ -32,12 +30,10 @@ def main(arguments: Sequence[str]) -> int:
     if options.folder.exists() and (options.folder.is_file() or any(options.folder.iterdir())):
         parser.error(f"{options.folder}: it is there and not empty")
     with progress.bar(options.num, "drawing", "faces") as advance:
-        for first in range(0, options.num, _AT_ONCE):
-            indices = np.arange(first, min(first + _AT_ONCE, options.num))
-            images, _ = synthetic_faces.generate(_SEED, indices, options.side, 3)
-            for index, image in zip(indices, images, strict=True):
-                grids.save_png(options.folder / f"{index:06d}.png", image)
-            advance(len(indices))
+        blocks = synthetic_faces.in_blocks(_SEED, options.num, _AT_ONCE, options.side)
+        for i, image in enumerate(image for images, _ in blocks for image in images):
+            grids.save_png(options.folder / f"{i:06d}.png", image)
+            advance(1)
     return 0
 
 

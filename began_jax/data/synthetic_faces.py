@@ -29,6 +29,7 @@ Per pixel, only operations that IEEE 754 rounds exactly are used (+, -, *, /, sq
 remainder), so the bytes depend neither on how the rows are chunked nor on the vector unit.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -168,6 +169,14 @@ def generate(
     """Returns (images, factors) of the given indices: see `render` and `sample_factors`."""
     factors = sample_factors(seed, indices)
     return render(factors, resolution, channels), factors
+
+
+def in_blocks(
+    seed: int, num: int, size: int, resolution: int, channels: int = 3
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """`generate` of the first `num` indices, up to `size` of them at a time."""
+    for first in range(0, num, size):
+        yield generate(seed, np.arange(first, min(first + size, num)), resolution, channels)
 
 
 def _check(factors: np.ndarray, resolution: int, channels: int) -> None:

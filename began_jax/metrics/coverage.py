@@ -148,12 +148,11 @@ def _faces(seed: int, num: int, resolution: int, channels: int) -> tuple[np.ndar
     """Faces as the network sees them, `_reduced`, and what it is to say, `_encoded`."""
     x, y = [], []
     with progress.bar(num, "drawing for the regressor", "faces") as advance:
-        for first in range(0, num, _DRAWN_AT_ONCE):
-            indices = np.arange(first, min(first + _DRAWN_AT_ONCE, num))
-            images, factors = synthetic_faces.generate(seed, indices, resolution, channels)
+        blocks = synthetic_faces.in_blocks(seed, num, _DRAWN_AT_ONCE, resolution, channels)
+        for images, factors in blocks:
             x.append(generate.by_blocks(_reduced, images))
             y.append(_encoded(factors))
-            advance(len(indices))
+            advance(len(images))
     return np.concatenate(x), np.concatenate(y)
 
 
