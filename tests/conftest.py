@@ -9,7 +9,7 @@ os.environ["JAX_NUM_CPU_DEVICES"] = "4"  # before jax starts
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".cache" / "xla-tests")
 )
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 # A fifth less to compile. `make test-slow` leaves the programs as users have them.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 

@@ -40,7 +40,7 @@ def test_xla_counts_the_least_work_of_the_form(form, shared_z, resolution):
     assert 0.97 * least < counted < 1.05 * least
 
 
-@pytest.mark.parametrize("most_steps", [1, 3])
+@pytest.mark.parametrize("most_steps", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_nothing_in_the_step_waits_for_the_host(most_steps):
     config = make_config()
     mesh = sharding.make_mesh(4, jax.devices()[:1])

@@ -90,9 +90,9 @@ def test_ds_gradient_is_the_difference_of_the_two_errors():
     [
         ("began", 1),
         ("began", 2),
-        ("denoising", 2),
         ("variational", 2),
         pytest.param("denoising", 1, marks=pytest.mark.slow),
+        pytest.param("denoising", 2, marks=pytest.mark.slow),
         pytest.param("variational", 1, marks=pytest.mark.slow),
     ],
 )

@@ -69,7 +69,14 @@ def test_every_name_that_a_config_takes_is_an_objective():
 OPEN = {"objective__margin": 100.0}
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+# Also in the steps of other tests, or parts of another objective's.
+ELSEWHERE = ["began", "denoising", "ebgan"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n in ELSEWHERE else n for n in OBJECTIVES],
+)
 def test_a_step_moves_both_networks_and_is_finite(name):
     config = config_of(name, began__k_init=0.3, model__carry_steps=0, **OPEN)
     state = train_state.init(config)

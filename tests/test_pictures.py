@@ -163,8 +163,17 @@ def test_inverted_images_and_their_latents_are_written(run, tmp_path, capsys):
         assert told in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("between", ["latents", "images", "mirror"])
-@pytest.mark.parametrize("spherical", [False, True])
+@pytest.mark.parametrize(
+    ("between", "spherical"),
+    [
+        ("latents", False),
+        ("latents", True),
+        ("images", False),
+        ("mirror", True),
+        pytest.param("images", True, marks=pytest.mark.slow),
+        pytest.param("mirror", False, marks=pytest.mark.slow),
+    ],
+)
 def test_an_interpolation_goes_from_one_end_to_the_other(run, between, spherical):
     workdir, images = run
     options = {"num": 2, "columns": 3, "spherical": spherical, "between": between, **OPTIONS}
