@@ -12,10 +12,9 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from absl import logging
 from orbax.checkpoint import checkpoint_managers
 
-from began_jax import digests, errors, processes
+from began_jax import digests, errors, processes, progress
 from began_jax.train_state import TrainState
 
 _STATE, _DIGEST = "state", "digest"
@@ -160,7 +159,7 @@ class Checkpoints:
                 message = f"checkpoint {candidate} cannot be read: {errors.one_line(error)}"
                 if step is not None:
                     raise CheckpointError(message) from error
-                logging.warning("%s", message)
+                progress.say(message)
                 unreadable.append(candidate)
             else:
                 for newer in unreadable:

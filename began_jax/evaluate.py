@@ -61,6 +61,7 @@ class Comparison(NamedTuple):
     indices: np.ndarray  # of the images compared with
     reference: Features  # of these
     reference_key: str
+    reference_radii: np.ndarray  # of as many as there are samples, see `precision_recall`
     ms_ssim_of_data: float
     num: int  # samples of a seed
     seeds: Sequence[int]
@@ -113,6 +114,7 @@ def prepare(
         indices=indices,
         reference=reference,
         reference_key=key,
+        reference_radii=precision_recall.squared_radii(reference.kept[:num], _K),
         ms_ssim_of_data=of_data,
         num=num,
         seeds=seeds,
@@ -264,7 +266,7 @@ def _of_seed(
     metrics[kd], own_errors[kd] = kernel.distance(found.kept, c.reference.kept, size=_KERNEL_BLOCK)
     num = _num_kept(c)
     metrics["precision"], metrics["recall"] = precision_recall.precision_recall(
-        c.reference.kept[:num], found.kept[:num], k=_K
+        c.reference.kept[:num], found.kept[:num], k=_K, radii_of_real=c.reference_radii
     )
     metrics["ms_ssim"] = ms_ssim.diversity(np.concatenate(shown), num_pairs=_PAIRS, seed=seed)
     if found.classes is not None:

@@ -40,6 +40,7 @@ def print_commands(runs: Sequence[Run], sweep: Path) -> None:
     """The runs' commands, quoted for a shell."""
     for run in runs:
         print(shlex.join(["python", _main(), *_arguments(run, sweep)]))
+    say(f"{len(runs)} runs, none started; --run=local or --run=slurm does")
 
 
 def train(runs: Sequence[Run], sweep: Path, options: argparse.Namespace) -> int:

@@ -8,9 +8,8 @@ import zipfile
 import numpy as np
 import PIL.Image
 import pytest
-from absl import logging
 
-from began_jax import data
+from began_jax import data, progress
 from began_jax.config import ConfigError
 from began_jax.data import decoding, folder, parallel
 from tests.conftest import make_data_config
@@ -30,9 +29,9 @@ def root(tmp_path):
 
 
 @pytest.fixture
-def warnings(monkeypatch):
+def said(monkeypatch):
     lines = []
-    monkeypatch.setattr(logging, "warning", lambda text, *values: lines.append(text % values))
+    monkeypatch.setattr(progress, "say", lines.append)
     return lines
 
 
@@ -165,18 +164,19 @@ def test_zip_by_another_name(tmp_path, png):
     assert _values(tmp_path / "faces.cbz") == [7]
 
 
-def test_zip_with_damaged_members(tmp_path, png, warnings):
+def test_zip_with_damaged_members(tmp_path, png, said):
     path = tmp_path / "faces.zip"
     _zip(path, ["a.png", "b.png", "c.png"], lambda name: png(ord(name[0])))
     content = bytearray(path.read_bytes())
     content[content.index(b"b.png") + 20] ^= 255
     path.write_bytes(content)
     assert _values(path, max_bad_fraction=0.5) == [ord("a"), ord("c")]
-    (line,) = warnings
+    line, whole = said
     assert line.startswith("skipped b.png: Bad CRC-32")
+    assert whole == f"{path}: 2 images, 1 skipped"
 
 
-def test_huge_declared_size_is_refused_unread(tmp_path, png, warnings, monkeypatch):
+def test_huge_declared_size_is_refused_unread(tmp_path, png, said, monkeypatch):
     path = tmp_path / "faces.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.png", png(1))
@@ -189,7 +189,10 @@ def test_huge_declared_size_is_refused_unread(tmp_path, png, warnings, monkeypat
     )
     assert _values(path, max_bad_fraction=0.5) == [1]
     assert read == ["a.png"]
-    assert warnings == ["skipped b.png: 1000 bytes, 999 are allowed"]
+    assert said == [
+        "skipped b.png: 1000 bytes, 999 are allowed",
+        f"{path}: 1 images, 1 skipped",
+    ]
 
 
 @pytest.fixture
@@ -209,9 +212,9 @@ def damaged(root):
 BAD = ["1_empty.jpg", "3_text.jpg", "8_cut.jpg", "9_float.tif"]
 
 
-def test_bad_files_are_skipped_logged_and_kept_in_the_json(damaged, cache, warnings):
+def test_bad_files_are_skipped_logged_and_kept_in_the_json(damaged, cache, said):
     assert _values(damaged, max_bad_fraction=0.4) == list(range(6))
-    assert [line.split(": ")[0] for line in warnings] == [f"skipped {name}" for name in BAD]
+    assert [line.split(": ")[0] for line in said[:-1]] == [f"skipped {name}" for name in BAD]
     (path,) = cache.glob("*.json")
     skipped = json.loads(path.read_text())["notes"]["skipped"]
     assert list(skipped) == BAD
@@ -219,7 +222,7 @@ def test_bad_files_are_skipped_logged_and_kept_in_the_json(damaged, cache, warni
     assert skipped["8_cut.jpg"].startswith("OSError: ")
     assert skipped["9_float.tif"].startswith("mode F")
     assert _values(damaged, max_bad_fraction=0.4) == list(range(6))
-    assert len(warnings) == 4
+    assert len(said) == 5
 
 
 def test_too_many_bad_files_stop_and_nothing_is_kept(damaged, cache):

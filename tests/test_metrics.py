@@ -252,6 +252,15 @@ def test_precision_recall_is_the_definition(k, block):
     assert found == pytest.approx(expected)
 
 
+def test_precision_recall_takes_the_radii_that_are_known():
+    real, fake = normal(0, 60, 4), 0.6 * normal(1, 45, 4) + 1.0
+    radii = precision_recall.squared_radii(real, 3)
+    found = precision_recall.precision_recall(real, fake, k=3, radii_of_real=radii)
+    assert found == precision_recall.precision_recall(real, fake, k=3)
+    shorter, _ = precision_recall.precision_recall(real, fake, k=3, radii_of_real=radii / 4)
+    assert shorter < found[0]
+
+
 def test_precision_recall_of_the_same_set_twice_is_1():
     points = normal(0, 30, 4)
     assert precision_recall.precision_recall(points, points, k=3) == (1.0, 1.0)
@@ -285,7 +294,7 @@ def test_a_ball_holds_its_surface():
 
 
 def test_precision_recall_tells_what_it_cannot_take():
-    with pytest.raises(ValueError, match="k 3 of 9 and 3 feature vectors; needed is at least 1 an"):
+    with pytest.raises(ValueError, match="k 3 of 3 feature vectors; needed is 1 or more, and less"):
         precision_recall.precision_recall(normal(0, 9, 2), normal(1, 3, 2), k=3)
     message = r"features of shapes \(9, 2\) and \(9, 1\); needed are \(N, F\), \(M, F\)"
     with pytest.raises(ValueError, match=message):

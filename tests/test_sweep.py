@@ -83,7 +83,9 @@ def test_without_run_it_prints_what_the_shell_needs(tmp_path, capsys):
     workdir = tmp_path / "a sweep"
     arguments = ["--grid", "config.data.path=a b,$HOME", "--config.model.n=4"]
     assert sweep.main([f"--config={DEMO}", f"--workdir={workdir}", "--seeds=2", *arguments]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    out, err = capsys.readouterr()
+    assert err == "4 runs, none started; --run=local or --run=slurm does\n"
+    lines = out.splitlines()
     found = [shlex.split(line) for line in lines]
     assert {tuple(words[:2]) for words in found} == {("python", "main.py")}
     configs = [points.parse(words[2:-1]) for words in found]

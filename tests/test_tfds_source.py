@@ -226,14 +226,14 @@ def test_cifar10_planes_become_rows_of_pixels(register):
     np.testing.assert_array_equal(center[0, 0, :2], [8, 8])
 
 
-def test_cifar10_keeps_labels_and_is_prepared_once(register, caplog):
+def test_cifar10_keeps_labels_and_is_prepared_once(register, capsys):
     _write_cifar10(_manual("cifar10"))
     register(tfds_builders.manual_dir("cifar10", tfds_source.own_dir()))
     builder = tfds_builders.prepare("cifar10", tfds_source.own_dir())
     labels = {ex["image"][0, 0, 2]: ex["label"] for ex in builder.as_data_source("train")}
     assert labels == {i: i for i in range(10)}
     tfds_builders.prepare("cifar10", tfds_source.own_dir())
-    assert [m for m in caplog.messages if m.startswith("preparing")] == [
+    assert [m for m in capsys.readouterr().err.splitlines() if m.startswith("preparing")] == [
         f"preparing cifar10; files that are already here can be put into {_manual('cifar10')}"
     ]
 

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-from absl import logging
 
 from began_jax import errors, files, progress
 from began_jax.files import cache_dir
@@ -73,7 +72,7 @@ def prepared(
                 mapped = _map(path, num_images, shape)  # another may have made it meanwhile
             if mapped is None:
                 if path.exists():
-                    logging.warning("%s is damaged; it is prepared again", path)
+                    progress.say(f"{path} is damaged; it is prepared again")
                 _write(path, num_images, shape, images, label)
                 text = json.dumps({**arguments, "notes": dict(notes or {})}, indent=2)
                 with _disk_errors_told(path.parent):

@@ -7,7 +7,6 @@ import json
 import lzma
 import os
 import struct
-import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -15,9 +14,8 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
-from absl import logging
 
-from began_jax import errors
+from began_jax import errors, progress
 from began_jax.config import ConfigError
 from began_jax.data import cache, decoding, parallel
 from began_jax.schema import DataConfig
@@ -56,7 +54,7 @@ def load(config: DataConfig, *, resolution: int, channels: int) -> np.ndarray:
 
     Files with one of `SUFFIXES` count as images. Ignored are hidden files and directories, linked
     directories, and links to files outside. A .zip is read in place. What `decoding` cannot turn
-    into an image is logged, listed in the cache's `.json` and skipped.
+    into an image is told, listed in the cache's `.json` and skipped.
 
     Returns:
       uint8 (N, resolution, resolution, channels), memory-mapped.
@@ -199,7 +197,7 @@ def _prepare(config: DataConfig, files: list[_File], resolution: int, channels: 
         notes={"skipped": bad},
     )
     if bad:
-        print(f"{config.path}: {len(images)} images, {len(bad)} skipped", file=sys.stderr)
+        progress.say(f"{config.path}: {len(images)} images, {len(bad)} skipped")
     return images
 
 
@@ -213,7 +211,7 @@ def _images(
     num_bad_allowed = config.max_bad_fraction * len(files)
     for num_tried, (file, result) in enumerate(parallel.in_order(decode, files), start=1):
         if isinstance(result, str):
-            logging.warning("skipped %s: %s", file.name, result)
+            progress.say(f"skipped {file.name}: {result}")
             bad[file.name] = result
             if len(bad) > max(num_bad_allowed, _NUM_BAD_SEEN):
                 raise _too_many(config, bad, num_tried)

@@ -18,10 +18,9 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import tensorflow_datasets as tfds
-from absl import logging
 from tensorflow_datasets.core.download import checksums
 
-from began_jax import errors
+from began_jax import errors, progress
 from began_jax.config import ConfigError
 
 CIFAR10_ARCHIVE = "cifar-10-binary.tar.gz"
@@ -51,7 +50,7 @@ def prepare(name: str, data_dir: Path) -> tfds.core.DatasetBuilder:
         return builder
     files = manual_dir(name, data_dir)
     # Said at once: without a connection TFDS tries again for minutes before it gives up.
-    logging.warning("preparing %s; files that are already here can be put into %s", name, files)
+    progress.say(f"preparing {name}; files that are already here can be put into {files}")
     settings = tfds.download.DownloadConfig(manual_dir=files)
     try:
         builder.download_and_prepare(download_config=settings)

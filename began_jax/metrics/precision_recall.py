@@ -9,7 +9,12 @@ import numpy as np
 
 
 def precision_recall(
-    real: np.ndarray, fake: np.ndarray, *, k: int, block: int = 1000
+    real: np.ndarray,
+    fake: np.ndarray,
+    *,
+    k: int,
+    radii_of_real: np.ndarray | None = None,
+    block: int = 1000,
 ) -> tuple[float, float]:
     """Precision: the share of fakes that lie on the reals' manifold. Recall: the reverse.
 
@@ -21,6 +26,7 @@ def precision_recall(
       real: features (N, F).
       fake: features (M, F).
       k: the neighbour that sets the radius; the paper takes 3.
+      radii_of_real: `squared_radii` of real and k, where they are known already.
       block: rows of distances held at once; memory is block · max(N, M) float64.
 
     Returns:
@@ -34,24 +40,28 @@ def precision_recall(
         raise ValueError(
             f"features of shapes {real.shape} and {fake.shape}; needed are (N, F), (M, F)"
         )
-    if not 1 <= k < min(len(real), len(fake)):
-        raise ValueError(
-            f"k {k} of {len(real)} and {len(fake)} feature vectors;"
-            " needed is at least 1 and less than either"
-        )
-    return _share(fake, real, k, block), _share(real, fake, k, block)
+    if radii_of_real is None:
+        radii_of_real = squared_radii(real, k, block=block)
+    radii_of_fake = squared_radii(fake, k, block=block)
+    precise, recalled = np.zeros(len(fake), bool), np.zeros(len(real), bool)
+    for first, rows in _squared_distances(fake, real, block):
+        part = slice(first, first + len(rows))
+        precise[part] = (rows <= radii_of_real).any(axis=1)
+        recalled |= (rows <= radii_of_fake[part, None]).any(axis=0)
+    return float(precise.mean()), float(recalled.mean())
 
 
-def _share(points: np.ndarray, centers: np.ndarray, k: int, block: int) -> float:
-    """The share of the points that lie in a ball around a center."""
-    radii = _squared_radii(centers, k, block)
-    inside = [(rows <= radii).any(axis=1) for _, rows in _squared_distances(points, centers, block)]
-    return float(np.concatenate(inside).mean())
+def squared_radii(features: np.ndarray, k: int, *, block: int = 1000) -> np.ndarray:
+    """(N,) squared distances from each of the features (N, F) to its k-th nearest other one.
 
-
-def _squared_radii(centers: np.ndarray, k: int, block: int) -> np.ndarray:
+    Raises:
+      ValueError: there are not more than k.
+    """
+    if not 1 <= k < len(features):
+        raise ValueError(f"k {k} of {len(features)} feature vectors; needed is 1 or more, and less")
+    features = np.asarray(features, np.float64)
     radii = []
-    for first, rows in _squared_distances(centers, centers, block):
+    for first, rows in _squared_distances(features, features, block):
         own = np.arange(len(rows))
         rows[own, first + own] = np.inf  # not "the smallest": rounding, and equal points
         radii.append(np.partition(rows, k - 1, axis=1)[:, k - 1])
