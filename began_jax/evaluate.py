@@ -61,7 +61,7 @@ class Comparison(NamedTuple):
     indices: np.ndarray  # of the images compared with
     reference: Features  # of these
     reference_key: str
-    reference_radii: np.ndarray  # of as many as there are samples, see `precision_recall`
+    reference_radii: np.ndarray  # of the first `_num_kept`, see `precision_recall`
     ms_ssim_of_data: float
     num: int  # samples of a seed
     seeds: Sequence[int]

@@ -5,7 +5,7 @@
 A short run departs from the paper on purpose: batches of 8 (many small steps), a learning rate
 seven times the paper's, λ_k = 0.05 (0.001 would need ten thousand steps to bring k near 0.1), γ =
 0.7 (at 0.5 the samples were slower to spread), 24 latents and codes and β1 = 0.5 (with 64 and 0.9
-they vary less so early), one draw of z a step, no vanishing residual, a shorter average.
+samples vary less so early), one draw of z a step, no vanishing residual, a shorter average.
 docs/results.md tells what was tried.
 
 Hardware and time: two cores of an AMD EPYC server, two and a half minutes in all.

@@ -212,7 +212,7 @@ def damaged(root):
 BAD = ["1_empty.jpg", "3_text.jpg", "8_cut.jpg", "9_float.tif"]
 
 
-def test_bad_files_are_skipped_logged_and_kept_in_the_json(damaged, cache, said):
+def test_bad_files_are_skipped_told_and_kept_in_the_json(damaged, cache, said):
     assert _values(damaged, max_bad_fraction=0.4) == list(range(6))
     assert [line.split(": ")[0] for line in said[:-1]] == [f"skipped {name}" for name in BAD]
     (path,) = cache.glob("*.json")

@@ -2,8 +2,8 @@
 
     python main.py --config=configs/studies/small.py
 
-configs/demo.py at half its resolution, with the paper's N_h, N_z and β1 and ten times its learning
-rate; the demo's docstring tells how the rest departs from the paper.
+configs/demo.py at half its resolution, with the N_h, N_z, β1 of configs/base.py and ten times its
+learning rate; the demo's docstring tells how the rest departs from the paper.
 
 Hardware and time: two cores of an Intel Xeon server, 43 seconds.
 Expected: sample_spread about 0.63, M_global about 0.035 (three seeds).
