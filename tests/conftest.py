@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,11 @@ def make_data_config(source: str, **fields: Any) -> DataConfig:
     values: dict[str, Any] = {"name": "", "split": "", "path": "", "crop": "center", "crop_size": 0}
     values.update(max_bad_fraction=0.0, num_images=1, flip=False)
     return DataConfig(source=source, **{**values, **fields})
+
+
+def some_slow(names: Sequence[str], slow: Collection[str]) -> list[Any]:
+    """The names as parameters, those in `slow` left to `make test-slow`."""
+    return [pytest.param(name, marks=pytest.mark.slow) if name in slow else name for name in names]
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from jax import numpy as jnp
 from began_jax import dry_run, models, objectives, train_state
 from began_jax.config import ConfigError
 from began_jax.train_step import train_step
-from tests.conftest import make_config
+from tests.conftest import make_config, some_slow
 from tests.test_gradients import context
 from tests.test_models import init_both
 from tests.test_objectives import assert_every_parameter_moved, slow_pulling_away
@@ -175,10 +175,7 @@ def test_bfloat16_computes_near_float32():
 
 
 # The one with the pulling-away term has all that the others have.
-OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in WORK if name != "ebgan_pt"]
-
-
-@pytest.mark.parametrize("name", ["ebgan_pt", *OTHERS])
+@pytest.mark.parametrize("name", some_slow(WORK, {*WORK} - {"ebgan_pt"}))
 def test_a_step_moves_every_parameter_and_is_finite(name):
     # The margin is above the first energies, so that EBGAN's D sees the fakes.
     config = config_of(objective__name=name, began__k_init=0.3, objective__margin=1.0)

@@ -28,7 +28,7 @@ from began_jax.objectives import (
 from began_jax.randomness import Purpose
 from began_jax.rules import OBJECTIVES
 from began_jax.train_step import train_step
-from tests.conftest import make_config
+from tests.conftest import make_config, some_slow
 from tests.test_gradients import context, largest, setup
 
 
@@ -69,14 +69,8 @@ def test_every_name_that_a_config_takes_is_an_objective():
 OPEN = {"objective__margin": 100.0}
 
 
-# Also in the steps of other tests, or parts of another objective's.
-ELSEWHERE = ["began", "denoising", "ebgan"]
-
-
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=pytest.mark.slow) if n in ELSEWHERE else n for n in OBJECTIVES],
-)
+# Those left out are also in the steps of other tests, or parts of another objective's.
+@pytest.mark.parametrize("name", some_slow(OBJECTIVES, {"began", "denoising", "ebgan"}))
 def test_a_step_moves_both_networks_and_is_finite(name):
     config = config_of(name, began__k_init=0.3, model__carry_steps=0, **OPEN)
     state = train_state.init(config)
@@ -89,10 +83,7 @@ def test_a_step_moves_both_networks_and_is_finite(name):
 
 
 # The one that is made of another one's, and could keep its `energy`; the others take half a minute.
-OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in OBJECTIVES if name != "began_cs"]
-
-
-@pytest.mark.parametrize("name", ["began_cs", *OTHERS])
+@pytest.mark.parametrize("name", some_slow(OBJECTIVES, {*OBJECTIVES} - {"began_cs"}))
 def test_a_step_with_one_draw_of_z_takes_the_objectives_own_gradients(name):
     """The way of both gradients in one pass is only for objectives that have an `energy`."""
     config = config_of(name, began__k_init=0.3, began__shared_z=True, data__flip=False, **OPEN)
