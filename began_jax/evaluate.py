@@ -220,7 +220,7 @@ def _factors(config: Config, images: np.ndarray, num: int) -> Factors:
     regressor = coverage.regressor(config.model.resolution, config.model.channels)
     half = min(num, len(images) // 2)
     both = order.subset(len(images), 2 * half)
-    read = generate.by_blocks(lambda rows: coverage.read(regressor, images[rows]), both)
+    read = np.concatenate([coverage.read(regressor, x) for x in features.take(images, both)])
     return Factors(regressor, read[:half], coverage.coverage(read[half:], read[:half]))
 
 
@@ -250,8 +250,8 @@ def _of_seed(
     shown: list[np.ndarray] = []
     factors: list[np.ndarray] = []
 
-    def noted(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-        for block in blocks:
+    def noted(samples: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        for block in samples:
             if sum(map(len, shown)) < 2 * _PAIRS:
                 shown.append(block)
             if c.factors is not None and sum(map(len, factors)) < len(c.factors.of_data):
@@ -268,7 +268,8 @@ def _of_seed(
     metrics["precision"], metrics["recall"] = precision_recall.precision_recall(
         c.reference.kept[:num], found.kept[:num], k=_K, radii_of_real=c.reference_radii
     )
-    metrics["ms_ssim"] = ms_ssim.diversity(np.concatenate(shown), num_pairs=_PAIRS, seed=seed)
+    first = np.concatenate(shown)[: 2 * _PAIRS]
+    metrics["ms_ssim"] = ms_ssim.diversity(first, num_pairs=_PAIRS, seed=seed)
     if found.classes is not None:
         metrics[score], own_errors[score] = inception_score.score(found.classes)
     if c.factors is not None:
@@ -291,9 +292,8 @@ def _reconstructs(c: Comparison) -> bool:
 
 def _reconstruction_error(config: Config, state: TrainState, images: np.ndarray) -> float:
     """Mean |x − D(x)| over images, pixels and channels, in the unit of [−0.5, 0.5]."""
-
-    def of_each(x: np.ndarray) -> np.ndarray:
+    found = []
+    for x in features.take(images, np.arange(len(images))):
         difference = x / 255.0 - 0.5 - generate.reconstructed(config, state, x)
-        return np.abs(difference).mean((1, 2, 3))
-
-    return float(generate.by_blocks(of_each, images).mean())
+        found.append(np.abs(difference).mean((1, 2, 3)))
+    return float(np.concatenate(found).mean())

@@ -1,6 +1,5 @@
 """What a feature network sees in a set of images, and that of a run's data kept in the cache."""
 
-import functools
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -8,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from began_jax import files, generate, progress
+from began_jax import blocks, files, progress
 from began_jax.metrics import frechet, inception_score
 from began_jax.metrics.networks import FeatureNetwork
 
@@ -26,16 +25,18 @@ class Features(NamedTuple):
 
 
 def of_blocks(
-    network: FeatureNetwork, blocks: Iterable[np.ndarray], num: int, label: str
+    network: FeatureNetwork, images: Iterable[np.ndarray], num: int, label: str
 ) -> Features:
     """Looks once at `num` ≥ 10 images, uint8 (B, H, W, C) a block; the label is the bar's."""
-    apply = functools.partial(jax.jit(network.apply), network.params)
+    apply = jax.jit(network.apply)
+    mesh = blocks.mesh_for(num)
+    params = blocks.replicate(network.params, mesh)
     moments: frechet.Moments | None = None
     kept: list[np.ndarray] = []
     classes: inception_score.Splits | None = None
     with progress.bar(num, label, "images") as advance:
-        for block in blocks:
-            features, logits = generate.by_blocks(apply, block)
+        for block in images:
+            features, logits = blocks.map_rows(apply, block, params, mesh=mesh)
             if moments is None:
                 moments = frechet.empty(features.shape[1])
             moments = frechet.add(moments, features)
@@ -54,7 +55,7 @@ def of_images(
     network: FeatureNetwork, images: np.ndarray, indices: np.ndarray, label: str
 ) -> Features:
     """`of_blocks` of those of `images`, uint8 (N, H, W, C), that `indices` names."""
-    return of_blocks(network, _blocks(images, indices), len(indices), label)
+    return of_blocks(network, take(images, indices), len(indices), label)
 
 
 def reference(
@@ -69,7 +70,7 @@ def reference(
       UserError: the cache's file cannot be read.
     """
     digest = hashlib.sha256()
-    for block in _blocks(images, indices):
+    for block in take(images, indices):
         digest.update(block.tobytes())
     key = {
         "version": _VERSION,
@@ -90,6 +91,7 @@ def reference(
     return files.cached_npz("reference", key, make, read)
 
 
-def _blocks(images: np.ndarray, indices: np.ndarray) -> Iterator[np.ndarray]:
-    for first in range(0, len(indices), generate.BLOCK):
-        yield images[indices[first : first + generate.BLOCK]]
+def take(images: np.ndarray, indices: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the images with these indices, one block of `blocks.slices` at a time."""
+    for part in blocks.slices(len(indices)):
+        yield images[indices[part]]

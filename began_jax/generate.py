@@ -1,22 +1,17 @@
 """Images out of a train state: samples from latents, reconstructions of images."""
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import jax
 import numpy as np
 from jax import Array
 from jax import numpy as jnp
 
-from began_jax import models, objectives, pixels, randomness
+from began_jax import blocks, data_axis, models, objectives, pixels, randomness
 from began_jax.randomness import Purpose
 from began_jax.schema import Config, ModelConfig
 from began_jax.train_state import TrainState
-
-# Images go through the networks in blocks of this size whatever their number: one program, and a
-# sample's rounding, which depends on the size of a batch, is the same wherever it is asked for.
-BLOCK = 64
 
 
 def samples(
@@ -24,44 +19,33 @@ def samples(
 ) -> Iterator[np.ndarray]:
     """Sample i of a seed, for i from 0 to num − 1: a function of (state, seed, i) alone.
 
-    Yields uint8 (up to 64, R, R, C), by G's moving average, where the run keeps one and `average`
-    asks for it, else by G itself.
+    Yields uint8 (B, R, R, C), by G's moving average, where the run keeps one and `average` asks for
+    it, else by G itself. B is at most 64 for each device.
     """
-    for first in range(0, num, BLOCK):
-        z = latents(config, seed, range(first, min(first + BLOCK, num)))
-        yield from_latents(config, state, z, average=average)
+    z = latents(config, seed, range(num))
+    params, carry = _sampling(config, state, average=average)
+    function = functools.partial(_generate, config.model)
+    yield from map(pixels.to_uint8, blocks.each(function, z, params, carry))
 
 
 def latents(config: Config, seed: int, indices: Sequence[int]) -> np.ndarray:
     """The latents (len(indices), N_z) of the samples with these indices."""
-    return by_blocks(functools.partial(_latents, config.model, np.uint32(seed)), np.array(indices))
+    function = functools.partial(_latents, config.model)
+    return blocks.map_rows(function, np.array(indices), np.uint32(seed))
 
 
 def from_latents(
     config: Config, state: TrainState, z: np.ndarray, *, average: bool = True
 ) -> np.ndarray:
     """G of latents (N, N_z): uint8 (N, R, R, C)."""
-    params = state.sampling_generator if average else state.generator
-    carry = models.carry_at(config.model, state.step)
-    return pixels.to_uint8(by_blocks(lambda part: _generate(config.model, params, part, carry), z))
+    params, carry = _sampling(config, state, average=average)
+    function = functools.partial(_generate, config.model)
+    return pixels.to_uint8(blocks.map_rows(function, z, params, carry))
 
 
 def reconstructed(config: Config, state: TrainState, images: np.ndarray) -> np.ndarray:
     """D(x) of uint8 images (N, R, R, C): float32 (N, R, R, C) around [−0.5, 0.5]."""
-    return by_blocks(functools.partial(_reconstruct, config, state), images)
-
-
-def by_blocks(function: Callable[[np.ndarray], Any], rows: np.ndarray, *, size: int = BLOCK) -> Any:
-    """A function's results for N ≥ 1 rows, a tree of arrays (N, ...), `size` rows at a time.
-
-    The last block is filled up with copies of its first row, whose results are dropped.
-    """
-    results = []
-    for first in range(0, len(rows), size):
-        part = rows[first : first + size]
-        filled = np.concatenate([part, np.repeat(part[:1], size - len(part), axis=0)])
-        results.append(jax.device_get(function(filled)))
-    return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(rows)], *results)
+    return blocks.map_rows(functools.partial(_reconstruct, config), images, state)
 
 
 def interpolate(a: np.ndarray, b: np.ndarray, num: int, *, spherical: bool = False) -> np.ndarray:
@@ -91,7 +75,7 @@ def fixed_samples(config: Config, state: TrainState) -> tuple[Array, Array, Arra
     one; their `spread`; the share of their values outside that range.
     """
     key = randomness.key(state.seed, Purpose.SAMPLES)
-    z = models.sample_latents(config.model, key, config.train.num_samples)
+    z = data_axis.shard(models.sample_latents(config.model, key, config.train.num_samples))
     carry = models.carry_at(config.model, state.step)
     samples = models.generate(config.model, state.sampling_generator, z, carry)
     return samples, spread(samples), jnp.mean(jnp.abs(samples) > 0.5)
@@ -102,13 +86,28 @@ def reconstructions(config: Config, state: TrainState, images: Array) -> Array |
     if not objectives.of(config).is_auto_encoder:
         return None
     carry = models.carry_at(config.model, state.step)
-    return models.reconstruct(config.model, state.discriminator, pixels.to_float(images), carry)
+    x = data_axis.shard(pixels.to_float(images))
+    return models.reconstruct(config.model, state.discriminator, x, carry)
 
 
 def spread(images: Array) -> Array:
     """How far images (N, H, W, C) differ from one another: √(mean over pixels of the variance
     over the N images), in the unit of the pixels; 0 when all are the same."""
     return jnp.sqrt(jnp.mean(jnp.var(images, axis=0)))
+
+
+def _sampling(
+    config: Config, state: TrainState, *, average: bool
+) -> tuple[models.Params, Array | None]:
+    """Return the parameters to sample with, and the vanishing residual's weight."""
+    params = state.sampling_generator if average else state.generator
+    return params, models.carry_at(config.model, state.step)
+
+
+def _generate_from(
+    config: ModelConfig, params: models.Params, carry: Array | None, z: Array
+) -> Array:
+    return models.generate(config, params, z, carry)
 
 
 def _sample_latents(config: ModelConfig, seed: Array, indices: Array) -> Array:
@@ -121,5 +120,5 @@ def _sample_latents(config: ModelConfig, seed: Array, indices: Array) -> Array:
 
 # Once a config, so that other seeds and checkpoints compile nothing.
 _latents = jax.jit(_sample_latents, static_argnums=0)
-_generate = jax.jit(models.generate, static_argnums=0)
+_generate = jax.jit(_generate_from, static_argnums=0)
 _reconstruct = jax.jit(reconstructions, static_argnums=0)

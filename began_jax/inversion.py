@@ -12,7 +12,7 @@ import optax
 from jax import Array
 from jax import numpy as jnp
 
-from began_jax import generate, models, pixels, progress, randomness
+from began_jax import blocks, generate, models, pixels, progress, randomness
 from began_jax.randomness import Purpose
 from began_jax.schema import Config
 from began_jax.train_state import TrainState
@@ -20,6 +20,7 @@ from began_jax.train_state import TrainState
 _LEARNING_RATE = 0.1
 # An accelerator makes so many updates without the host; XLA:CPU is slow inside loops.
 _UPDATES_A_CALL = 20
+_LATENTS_AT_ONCE = 64
 
 
 class Inversion(NamedTuple):
@@ -65,7 +66,7 @@ def invert(
     a_call = 1 if jax.default_backend() == "cpu" else _UPDATES_A_CALL
     update = jax.jit(functools.partial(_update, config, adam, a_call))
     draw = jax.jit(functools.partial(_draw, config, seed, restarts))
-    at_once = generate.BLOCK // restarts
+    at_once = _LATENTS_AT_ONCE // restarts
     num_blocks = -(-len(images) // at_once)
 
     def search(indices: np.ndarray) -> tuple[Array, Array]:
@@ -85,7 +86,13 @@ def invert(
 
     what = f"inverting {len(images)} images"
     with progress.bar(num_blocks * num_updates, what, "updates") as advance:
-        z, residuals = generate.by_blocks(search, np.arange(len(images)), size=at_once)
+        # The last block repeats its first images: one program serves every number of images.
+        blocks_of_indices = [
+            first + np.arange(at_once) % min(at_once, len(images) - first)
+            for first in range(0, len(images), at_once)
+        ]
+        found = jax.device_get([search(indices) for indices in blocks_of_indices])
+    z, residuals = (np.concatenate(parts)[: len(images)] for parts in zip(*found, strict=True))
     fakes = generate.from_latents(config, state, z, average=average)
     return Inversion(z, fakes, residuals)
 
@@ -100,16 +107,16 @@ def by_encoder(
     def encode(d: models.Params, x: Array) -> Array:
         return jnp.clip(models.encode(config.model, d, pixels.to_float(x), carry), -1.0, 1.0)
 
-    z = generate.by_blocks(functools.partial(encode, state.discriminator), images)
-    z = z.astype(np.float32)
+    z = blocks.map_rows(encode, images, state.discriminator).astype(np.float32)
     params = state.sampling_generator if average else state.generator
-    measure = jax.jit(functools.partial(_residuals, config))
 
-    def residuals(rows: np.ndarray) -> Array:
-        return measure(params, carry, pixels.to_float(jnp.asarray(images[rows])), z[rows])
+    @jax.jit
+    def residuals(g: models.Params, x_and_z: tuple[Array, Array]) -> Array:
+        x, z = x_and_z
+        return _residuals(config, g, carry, pixels.to_float(x), z)
 
     fakes = generate.from_latents(config, state, z, average=average)
-    return Inversion(z, fakes, generate.by_blocks(residuals, np.arange(len(images))))
+    return Inversion(z, fakes, blocks.map_rows(residuals, (images, z), params))
 
 
 def _draw(config: Config, seed: int, restarts: int, indices: Array) -> Array:

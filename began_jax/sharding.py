@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from began_jax import backends, train_state
+from began_jax import backends, data_axis, train_state
 from began_jax.config import ConfigError
 from began_jax.schema import Config
 from began_jax.train_state import TrainState
@@ -37,7 +37,7 @@ def make_mesh(
             f"config.train.batch_size = {batch_size}: a multiple of the {num_devices} devices"
             f"{parts} is needed"
         )
-    return jax.make_mesh((num_devices,), ("data",), (AxisType.Auto,), devices=devices)
+    return jax.make_mesh((num_devices,), (data_axis.NAME,), (AxisType.Auto,), devices=devices)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -47,7 +47,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def split(mesh: Mesh) -> NamedSharding:
     """The second axis, a batch's of one or more steps, divided over the devices."""
-    return NamedSharding(mesh, PartitionSpec(None, "data"))
+    return NamedSharding(mesh, PartitionSpec(None, data_axis.NAME))
 
 
 def state_shardings(config: Config, mesh: Mesh) -> TrainState:
@@ -60,7 +60,7 @@ def state_shardings(config: Config, mesh: Mesh) -> TrainState:
         if not any(sizes):
             return whole
         axis = sizes.index(max(sizes))
-        return NamedSharding(mesh, PartitionSpec(*[None] * axis, "data"))
+        return NamedSharding(mesh, PartitionSpec(*[None] * axis, data_axis.NAME))
 
     shapes = _shapes(config)
     shardings = jax.tree.map(lambda _: whole, shapes)
@@ -143,7 +143,8 @@ def lower_steps(
         out_shardings=(shardings, whole),
         donate_argnums=0,
     )
-    return steps.lower(state, batches, num_steps, dataset)
+    with jax.set_mesh(mesh):  # which `data_axis.shard` asks for
+        return steps.lower(state, batches, num_steps, dataset)
 
 
 def compile_steps(
@@ -166,4 +167,6 @@ def compile_steps(
 
 def compile_for(mesh: Mesh, function: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
     """Compiles a function of such arguments, whose results are wanted whole on every device."""
-    return jax.jit(function, out_shardings=replicated(mesh)).lower(*arguments).compile()
+    jitted = jax.jit(function, out_shardings=replicated(mesh))
+    with jax.set_mesh(mesh):
+        return jitted.lower(*arguments).compile()

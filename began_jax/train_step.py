@@ -7,7 +7,16 @@ import optax
 from jax import Array
 from jax import numpy as jnp
 
-from began_jax import equilibrium, gradients, models, objectives, optimizers, pixels, randomness
+from began_jax import (
+    data_axis,
+    equilibrium,
+    gradients,
+    models,
+    objectives,
+    optimizers,
+    pixels,
+    randomness,
+)
 from began_jax.models import Params
 from began_jax.objectives import Context
 from began_jax.randomness import Purpose
@@ -37,11 +46,13 @@ def train_step(config: Config, state: TrainState, images: Array) -> tuple[TrainS
     seed = state.seed + state.rollbacks * jnp.uint32(0x9E3779B9)
     key = randomness.key(seed, Purpose.STEP, state.step)
     key_flip, key_d, key_g = jax.random.split(key, 3)
-    x = pixels.to_float(images)
+    x = data_axis.shard(pixels.to_float(images))
     if config.data.flip:
         x = random_flip(key_flip, x)
-    z_d = models.sample_latents(config.model, key_d, len(images))
-    z_g = z_d if began.shared_z else models.sample_latents(config.model, key_g, len(images))
+    z_d = data_axis.shard(models.sample_latents(config.model, key_d, len(images)))
+    z_g = z_d
+    if not began.shared_z:
+        z_g = data_axis.shard(models.sample_latents(config.model, key_g, len(images)))
     objective = objectives.of(config)
     context = Context(
         k=equilibrium.k_t(state.equilibrium, began.lambda_p),

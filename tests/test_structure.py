@@ -26,7 +26,16 @@ PURE = (
     *("models/*.py", "objectives/*.py", "metrics/frechet.py", "metrics/kernel.py"),
     *("metrics/ms_ssim.py", "metrics/precision_recall.py", "metrics/inception.py"),
     *("equilibrium.py", "losses.py", "gradients.py", "optimizers.py", "train_state.py"),
-    *("train_step.py", "generate.py", "health.py", "randomness.py", "rules.py", "schema.py"),
+    *(
+        "blocks.py",
+        "data_axis.py",
+        "train_step.py",
+        "generate.py",
+        "health.py",
+        "randomness.py",
+        "rules.py",
+        "schema.py",
+    ),
 )
 PURE_MAY_IMPORT = {
     *("jax", "flax", "optax", "numpy", "math", "statistics"),

@@ -5,7 +5,6 @@ such faces to read a face's factors, and then reads those of any images. How wel
 measured on faces that it has not seen: `Regressor.held_out`.
 """
 
-import functools
 import hashlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ from flax import linen as nn
 from jax import Array
 from jax import numpy as jnp
 
-from began_jax import files, generate, pixels, progress
+from began_jax import blocks, files, pixels, progress
 from began_jax.data import synthetic_faces
 from began_jax.data.synthetic_faces import FACTORS, Factor
 
@@ -139,7 +138,7 @@ def _train(params: Params, resolution: int, channels: int) -> Params:
 def _held_out(params: Params, resolution: int, channels: int) -> np.ndarray:
     """`Regressor.held_out` in the order of the factors."""
     x, truth = _faces(_HELD_OUT, _NUM_HELD_OUT, resolution, channels)
-    error = np.square(generate.by_blocks(functools.partial(_apply, params), x) - truth).mean(axis=0)
+    error = np.square(blocks.map_rows(_apply, x, params) - truth).mean(axis=0)
     variance = truth.var(axis=0)
     return np.array([1 - error[part].sum() / variance[part].sum() for part in _parts()])
 
@@ -148,16 +147,16 @@ def _faces(seed: int, num: int, resolution: int, channels: int) -> tuple[np.ndar
     """Faces as the network sees them, `_reduced`, and what it is to say, `_encoded`."""
     x, y = [], []
     with progress.bar(num, "drawing for the regressor", "faces") as advance:
-        blocks = synthetic_faces.in_blocks(seed, num, _DRAWN_AT_ONCE, resolution, channels)
-        for images, factors in blocks:
-            x.append(generate.by_blocks(_reduced, images))
+        faces = synthetic_faces.in_blocks(seed, num, _DRAWN_AT_ONCE, resolution, channels)
+        for images, factors in faces:
+            x.append(blocks.map_rows(_reduced, images))
             y.append(_encoded(factors))
             advance(len(images))
     return np.concatenate(x), np.concatenate(y)
 
 
 def _outputs(params: Params, images: np.ndarray) -> np.ndarray:
-    return generate.by_blocks(lambda block: _apply(params, _reduced(block)), images)
+    return blocks.map_rows(lambda params, block: _apply(params, _reduced(block)), images, params)
 
 
 @jax.jit
