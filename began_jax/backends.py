@@ -36,13 +36,16 @@ def resolve(config: Config) -> Config:
         raise ConfigError(f"config.model.conv = {form!r}: its sums need the products of a CPU")
     if form == "auto":
         wide = config.model.n >= _WINOGRAD_WIDTH and config.model.dtype == "float32"
-        form = "winograd" if wide and on_cpu and _has_fast_products() else "phases"
+        on_cpu_form = "winograd" if wide and _has_fast_products() else "phases"
+        form = on_cpu_form if on_cpu else "transposed"
     return _with_form(config, form)
 
 
 def for_one_pass(config: Config) -> Config:
     """The config for every program but the train step, without whose options "winograd" is slow."""
-    return _with_form(config, "plain" if config.model.conv == "plain" else "phases")
+    if config.model.conv == "plain":
+        return config
+    return _with_form(config, "phases" if jax.default_backend() == "cpu" else "transposed")
 
 
 def compiler_options(config: ModelConfig) -> dict[str, bool | str]:

@@ -15,8 +15,10 @@ from jax import numpy as jnp
 from began_jax import models, objectives
 from began_jax.models import Params
 from began_jax.objectives import Context
-from began_jax.objectives.objective import Energy
+from began_jax.objectives.objective import Energy, energies
 from began_jax.schema import Config
+
+_SMALLEST_K = 2.0**-30
 
 
 class JointGradients(NamedTuple):
@@ -62,19 +64,21 @@ def joint(
     """Both gradients for z_D = z_G = z and the objective `of_energy(energy)`, at three quarters of
     the work.
 
-    L(G(z)) is differentiated once, with respect to D's parameters and the fakes together: the first
-    enters ∇L_D = ∇L(x) − k ∇L(G(z)), the second goes on through G. Valid at k = 0 too.
+    L_D = L(x) − k L(G(z)) is differentiated once, with respect to D's parameters and the fakes
+    together. The second gradient is −k ∇L_G: divided by −k it goes on through G. Where k is 0, k is
+    2^-30, which changes D's gradient by less than its rounding.
     """
-    key_real, key_fake = jax.random.split(context.key)
-
-    def error(d: Params, v: Array, key: Array) -> Array:
-        return energy(config, d, v, context, key)
-
+    k = jnp.maximum(context.k, _SMALLEST_K)
     fake, pull_back = jax.vjp(lambda g: models.generate(config.model, g, z, context.carry), g)
-    loss_real, grads_real = jax.value_and_grad(error)(d, x, key_real)
-    loss_fake, (grads_fake, fake_bar) = jax.value_and_grad(error, argnums=(0, 1))(d, fake, key_fake)
-    (grads_g,) = pull_back(fake_bar)
-    grads_d = jax.tree.map(lambda real, fake: real - context.k * fake, grads_real, grads_fake)
+
+    def loss(d: Params, fake: Array) -> tuple[Array, tuple[Array, Array]]:
+        loss_real, loss_fake = energies(energy, config, d, x, fake, context)
+        return loss_real - k * loss_fake, (loss_real, loss_fake)
+
+    (grads_d, fake_bar), (loss_real, loss_fake) = jax.grad(loss, argnums=(0, 1), has_aux=True)(
+        d, fake
+    )
+    (grads_g,) = pull_back(fake_bar / -k)
     return JointGradients(loss_real, loss_fake, grads_d, grads_g)
 
 

@@ -4,8 +4,8 @@ from jax import Array
 from jax import numpy as jnp
 
 
-def reconstruction_error(v: Array, reconstruction: Array, eta: int) -> Array:
-    """L(v) = mean over batch, height, width and channels of |v − D(v)|^η.
+def reconstruction_errors(v: Array, reconstruction: Array, eta: int) -> Array:
+    """Return the mean over height, width and channels of |v − D(v)|^η for each image.
 
     Args:
       v: images (B, H, W, C), pixel values around [−0.5, 0.5].
@@ -13,7 +13,8 @@ def reconstruction_error(v: Array, reconstruction: Array, eta: int) -> Array:
       eta: η, 1 or 2.
 
     Returns:
-      A float32 scalar, whatever the inputs' dtype.
+      float32 (B,), whatever the inputs' dtype. Their mean is the paper's L.
     """
     difference = v.astype(jnp.float32) - reconstruction.astype(jnp.float32)
-    return jnp.mean(jnp.abs(difference) if eta == 1 else jnp.square(difference))
+    powers = jnp.abs(difference) if eta == 1 else jnp.square(difference)
+    return powers.mean((1, 2, 3))

@@ -8,7 +8,7 @@ from began_jax.schema import Config
 PRESETS = ("author", "fig1", "ebgan")
 INITS = ("paper", "he")
 DTYPES = ("float32", "bfloat16")
-CONVS = ("auto", "plain", "phases", "winograd")
+CONVS = ("auto", "plain", "phases", "transposed", "winograd")
 SOURCES = ("synthetic_faces", "tfds", "folder", "array")
 POLICIES = ("warn", "stop", "rollback")
 CROPS = ("center", "celeba")

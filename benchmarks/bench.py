@@ -21,8 +21,8 @@ from benchmarks import flops
 
 _ROOT = Path(__file__).resolve().parents[1]
 _PUBLIC, _BEST, _OURS = "torch_public", "torch_best", "jax_auto"
-_CONTENDERS = (_PUBLIC, _BEST, "jax_plain", "jax_phases", "jax_winograd", _OURS)
-_FORMS = ("plain", "phases", "winograd")
+_CONTENDERS = (_PUBLIC, _BEST, "jax_plain", "jax_phases", "jax_transposed", "jax_winograd", _OURS)
+_FORMS = ("plain", "phases", "transposed", "winograd")
 # Where a contender's fastest turn is so many times its slowest, something else ran beside it.
 _NOISY = 1.5
 

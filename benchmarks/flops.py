@@ -86,6 +86,8 @@ def _upsampled(form: str, side: int, factor: int, n: int) -> float:
         row = 3.0 * factor * side - 2
     elif form == "phases":
         row = (4.0 if factor == 2 else 5.0) * side - 2
+    elif form == "transposed":
+        row = (factor + 2.0) * side - 2
     else:
         row = 3.0 * side
     return row**2 * n**2

@@ -26,8 +26,9 @@ def get_config() -> ConfigDict:
     model.carry_steps = 16_000  # steps over which the vanishing residual goes 1 → 0 [M]; 0: off
     model.init = "paper"  # "paper": truncated normal, σ = 0.01; "he": variance 2 / fan_in
     model.dtype = "float32"  # compute: "float32" or "bfloat16"; parameters are always float32
-    # How convolutions are computed, the same up to rounding: "plain" (the definition), "phases",
-    # "winograd" (on a CPU) or "auto", what suits the device at hand (docs/performance.md).
+    # Algorithm of the convolutions; results agree up to rounding: "plain" (the definition),
+    # "phases" and "winograd" (for CPUs), "transposed" (for accelerators) or "auto", which suits the
+    # device (docs/performance.md).
     model.conv = "auto"
 
     config.began = began = ConfigDict()

@@ -38,16 +38,17 @@ def test_auto_takes_phases_where_nothing_was_measured(jaxlib):
     assert model(n=64).conv == "phases"
 
 
-def test_an_accelerator_takes_phases_and_refuses_winograd(jaxlib, monkeypatch):
+def test_an_accelerator_takes_transposed_convolutions_and_refuses_winograd(jaxlib, monkeypatch):
     jaxlib("0.12.0.1")
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert model(n=64).conv == "phases"
+    assert model(n=64).conv == "transposed"
+    assert backends.for_one_pass(make_config()).model.conv == "transposed"
     assert backends.compiler_options(model(n=64)) == {}
     with pytest.raises(ConfigError, match=r"config.model.conv = 'winograd'"):
         model(conv="winograd")
 
 
-@pytest.mark.parametrize("form", ["plain", "phases", "winograd"])
+@pytest.mark.parametrize("form", ["plain", "phases", "transposed", "winograd"])
 def test_a_named_form_is_taken(form):
     assert model(conv=form).conv == form
 

@@ -11,6 +11,8 @@ CASES = [
     ("plain", False),
     ("phases", True),
     ("phases", False),
+    ("transposed", True),
+    ("transposed", False),
     ("winograd", True),
     ("winograd", False),
 ]

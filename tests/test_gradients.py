@@ -84,6 +84,7 @@ def test_ds_gradient_is_the_difference_of_the_two_errors():
     )
 
 
+@pytest.mark.parametrize("conv", ["phases", "transposed"])
 @pytest.mark.parametrize("preset", ["author", pytest.param("fig1", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("objective", "eta"),
@@ -96,9 +97,13 @@ def test_ds_gradient_is_the_difference_of_the_two_errors():
         pytest.param("variational", 1, marks=pytest.mark.slow),
     ],
 )
-def test_joint_agrees_with_the_papers_form(preset, eta, objective):
+def test_joint_agrees_with_the_papers_form(preset, eta, objective, conv):
     config, d, g, x, z, _ = setup(
-        model__preset=preset, began__eta=eta, began__shared_z=True, objective__name=objective
+        model__preset=preset,
+        model__conv=conv,
+        began__eta=eta,
+        began__shared_z=True,
+        objective__name=objective,
     )
     energy = objectives.of(config).energy
 
@@ -130,7 +135,7 @@ def test_joint_agrees_with_the_papers_form(preset, eta, objective):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", ["author", "fig1"])
-@pytest.mark.parametrize("form", ["phases", "winograd"])
+@pytest.mark.parametrize("form", ["phases", "transposed", "winograd"])
 def test_a_form_s_gradients_are_the_plain_ones(preset, form):
     # At 32×32 every kind of convolution occurs.
     shape = {"model__resolution": 32, "model__n": 9, "model__preset": preset}

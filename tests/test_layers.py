@@ -5,7 +5,7 @@ from jax import numpy as jnp
 
 from began_jax.models import layers
 
-FORMS = ["plain", "phases", "winograd"]
+FORMS = ["plain", "phases", "transposed", "winograd"]
 
 
 def draw(seed, *shape):
@@ -71,7 +71,7 @@ def gradients(function, x, kernel):
     return pull_back(draw(2, *y.shape))
 
 
-@pytest.mark.parametrize("form", ["phases", "winograd"])
+@pytest.mark.parametrize("form", FORMS[1:])
 @pytest.mark.parametrize(
     "options",
     [
@@ -110,7 +110,7 @@ def test_elu_and_bias_have_the_library_s_values_and_gradients():
         np.testing.assert_allclose(ours, library, atol=2e-5)
 
 
-@pytest.mark.parametrize("form", ["plain", "phases"])
+@pytest.mark.parametrize("form", FORMS[:3])
 def test_the_gradient_of_a_bias_is_summed_in_float32(form):
     x = jnp.zeros((4, 64, 64, 2), jnp.bfloat16)
 
@@ -122,11 +122,12 @@ def test_the_gradient_of_a_bias_is_summed_in_float32(form):
     np.testing.assert_array_equal(jax.grad(total)(jnp.zeros(2)), 4 * 64 * 64)
 
 
-def test_phases_round_sums_of_taps_once():
+@pytest.mark.parametrize("form", ["phases", "transposed"])
+def test_sums_of_taps_are_rounded_once(form):
     x = jnp.ones((1, 2, 2, 1), jnp.bfloat16)
     kernel = draw(1, 3, 3, 1, 1)
     exact = slow_conv(slow_upsample(x, 2), kernel)
-    y = layers.conv(x, kernel, "phases", factor=2)
+    y = layers.conv(x, kernel, form, factor=2)
     assert y.dtype == jnp.bfloat16
     # At (1, 1) all reads meet the same value: four sums, each rounded once, relative 2^-9.
     np.testing.assert_allclose(y.astype(jnp.float32), exact, atol=2**-8 * np.abs(kernel).sum())

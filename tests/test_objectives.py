@@ -292,7 +292,7 @@ def test_the_latent_constraint_is_the_encoders_distance_from_z(carry):
     z = models.sample_latents(config.model, jax.random.key(3), 3)
     h = np.asarray(models.encode(config.model, d, fake, carry))
     expected = np.mean([abs(h[i, j] - z[i, j]) for i in range(3) for j in range(5)])
-    found = float(began_cs.constraint(config, d, fake, z, carry))
+    found = float(began_cs.constraint(jnp.asarray(h), z))
     assert found == pytest.approx(expected, rel=1e-5)
     plain, now = config_of("began"), context(0.4, carry)
     base, _ = objectives.of(plain).discriminator(plain, d, x, fake, z, now)
@@ -321,13 +321,14 @@ def test_the_noise_is_ds_input_s_alone_and_falls_to_nothing():
     for eta, carry in ((1, None), (2, None), (1, jnp.float32(0.25))):
         form = config_of("denoising", objective__noise_level=0.1, began__eta=eta)
         rest = v - models.reconstruct(config.model, d, noisy, carry)
-        found = float(denoising.energy(form, d, v, context(0, carry), key))
+        found = float(denoising.energy(form, d, v, context(0, carry), key[None]).mean())
         assert found == pytest.approx(float((np.abs(rest) ** eta).mean()), rel=1e-5)
     now = context(0)._replace(step=jnp.int32(50))
     expected = np.abs(v - models.reconstruct(config.model, d, noisy, None)).mean()
-    assert float(denoising.energy(config, d, v, now, key)) == pytest.approx(expected, rel=1e-5)
-    without = denoising.energy(config, d, v, now._replace(step=jnp.int32(100)), key)
-    assert float(without) == float(began.energy(config, d, v, now, key))
+    found = denoising.energy(config, d, v, now, key[None])
+    assert float(found.mean()) == pytest.approx(expected, rel=1e-5)
+    without = denoising.energy(config, d, v, now._replace(step=jnp.int32(100)), key[None])
+    np.testing.assert_array_equal(without, began.energy(config, d, v, now, key[None]))
 
 
 def test_data_and_fakes_get_different_noise_and_every_step_anew():
@@ -368,7 +369,7 @@ def test_a_variational_ds_loss_is_error_and_divergence_per_value(eta, carry):
     h = mean + np.exp(log_variance / 2) * np.asarray(jax.random.normal(key, mean.shape))
     error = (np.abs(v - models.decode(config.model, d, h, carry)) ** eta).mean()
     kl = 0.5 * (np.exp(log_variance) + mean**2 - 1 - log_variance).sum(1).mean()
-    found = float(variational.energy(config, d, v, context(0, carry), key))
+    found = float(variational.energy(config, d, v, context(0, carry), key[None]).mean())
     assert found == pytest.approx(float(error) + 0.7 * kl / (16 * 16 * 3), rel=1e-5)
     # Without noise: by the mean.
     expected = models.decode(config.model, d, mean, carry)
@@ -424,3 +425,25 @@ def test_a_step_weighs_the_fakes_by_k_t():
     batch = np.zeros((4, 16, 16, 3), np.uint8)
     _, metrics = jax.jit(lambda state: train_step(config, state, batch))(state)
     assert float(metrics["k"]) == pytest.approx(0.2)
+
+
+# D on x and the fakes at once.
+
+
+@pytest.mark.parametrize("name", some_slow(OBJECTIVES, {"began", "ebgan_pt"}))
+def test_one_batch_of_both_gives_the_losses_and_gradients_of_two(name):
+    def found(conv):
+        config = config_of(name, model__conv=conv, model__preset="fig1", **OPEN)
+        d, x, fake = discriminator_of(config), images(1), images(2)
+        z = models.sample_latents(config.model, jax.random.key(3), 3)
+        loss = objectives.of(config).discriminator
+        return jax.value_and_grad(
+            lambda d: loss(config, d, x, fake, z, context(0.4, jnp.float32(0.25))), has_aux=True
+        )(d)
+
+    two, one = jax.jit(lambda: (found("plain"), found("transposed")))()
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), one[0], two[0])
+    scale = largest(two[1])
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6 * scale, rtol=1e-4), one[1], two[1]
+    )

@@ -117,7 +117,7 @@ def test_divided_moments_make_the_same_steps_on_less_memory():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["phases", "winograd"])
+@pytest.mark.parametrize("form", ["phases", "transposed", "winograd"])
 def test_a_form_with_its_own_compiler_options_makes_the_plain_steps(form):
     # Wide enough for oneDNN's matrix products, where jaxlib has them.
     def after_two_steps(conv):

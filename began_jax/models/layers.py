@@ -1,9 +1,9 @@
 """The layers' arithmetic, in the forms that `config.model.conv` names.
 
 "plain" is the definition. "phases" computes the convolution of an up-sampled map at the low
-resolution (`phases`). "winograd" computes convolutions as matrix products: by the algorithms
-of `winograd` or, where an image's few channels go in or out, by its nine shifts; but for those at
-8×8. The forms give the same results up to rounding.
+resolution (`phases`), "transposed" as one transposed convolution (`transposed`). "winograd"
+computes convolutions as matrix products: by the algorithms of `winograd` or, where an image's few
+channels go in or out, by its nine shifts; but for those at 8×8. The forms give the same results up to rounding.
 """
 
 import functools
@@ -13,7 +13,7 @@ import jax
 from jax import Array
 from jax import numpy as jnp
 
-from began_jax.models import phases, winograd
+from began_jax.models import phases, transposed, winograd
 
 # Below so many channels in or out (an image's), nine shifts beat the tiles of `winograd`.
 _FEW = 8
@@ -34,7 +34,8 @@ def conv(x: Array, kernel: Array, form: str, *, factor: int = 1, stride: int = 1
     Args:
       x: (B, H, W, C).
       kernel: (3, 3, C, N); float32 where x is bfloat16: it is rounded where it meets x.
-      form: "plain" (so is an "auto" that nobody resolved), "phases" or "winograd".
+      form: "plain" (so is an "auto" that nobody resolved), "phases", "transposed" or
+        "winograd".
       factor: 1 or a power of two.
       stride: 1 or, where the factor is 1, 2: the even rows and columns of the result.
 
@@ -44,6 +45,8 @@ def conv(x: Array, kernel: Array, form: str, *, factor: int = 1, stride: int = 1
     assert stride == 1 or factor == 1
     if form == "phases" and factor > 1:
         return phases.conv(x, kernel, factor)
+    if form == "transposed" and factor > 1:
+        return transposed.conv(x, kernel, factor)
     kernel = kernel.astype(x.dtype)
     if form == "winograd":
         return _products(x, kernel, factor, stride)

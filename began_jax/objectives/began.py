@@ -8,11 +8,11 @@ from began_jax.objectives.objective import Context, of_energy
 from began_jax.schema import Config
 
 
-def energy(config: Config, d: Params, v: Array, context: Context, key: Array) -> Array:
-    """L(v) = mean |v − D(v)|^η over the batch, pixels and channels (section 3.1)."""
-    del key
+def energy(config: Config, d: Params, v: Array, context: Context, keys: Array) -> Array:
+    """Return mean |v − D(v)|^η over pixels and channels for each image (section 3.1)."""
+    del keys
     reconstruction = models.reconstruct(config.model, d, v, context.carry)
-    return losses.reconstruction_error(v, reconstruction, config.began.eta)
+    return losses.reconstruction_errors(v, reconstruction, config.began.eta)
 
 
 OBJECTIVE = of_energy(energy)

@@ -7,25 +7,30 @@ Needs N_h = N_z. It is claimed to stop collapse, and Enc then finds the z of an 
 from jax import Array
 from jax import numpy as jnp
 
-from began_jax import models
+from began_jax import losses, models
 from began_jax.models import Params
 from began_jax.objectives import began
-from began_jax.objectives.objective import Context
+from began_jax.objectives.objective import Context, on_both
 from began_jax.schema import Config
 
 
-def constraint(config: Config, d: Params, fake: Array, z: Array, carry: Array | None) -> Array:
-    """mean |Enc(G(z)) − z| over the batch and the N_z dimensions, a float32 scalar."""
-    h = models.encode(config.model, d, fake, carry).astype(jnp.float32)
-    return jnp.mean(jnp.abs(h - z))
+def constraint(h: Array, z: Array) -> Array:
+    """Return mean |h − z| over the batch and the N_z dimensions, a float32 scalar."""
+    return jnp.mean(jnp.abs(h.astype(jnp.float32) - z))
 
 
 def _discriminator(
     config: Config, d: Params, x: Array, fake: Array, z: Array, context: Context
 ) -> tuple[Array, Array]:
-    loss, loss_real = began.OBJECTIVE.discriminator(config, d, x, fake, z, context)
-    weight = config.objective.cs_weight
-    return loss + weight * constraint(config, d, fake, z, context.carry), loss_real
+    def errors_and_codes(v: Array, _: Array) -> tuple[Array, Array]:
+        h = models.encode(config.model, d, v, context.carry)
+        reconstruction = models.decode(config.model, d, h, context.carry)
+        return losses.reconstruction_errors(v, reconstruction, config.began.eta), h
+
+    (real, _), (fakes, h) = on_both(config.model, errors_and_codes, x, fake, context.key)
+    loss_real = real.mean()
+    loss = loss_real - context.k * fakes.mean()
+    return loss + config.objective.cs_weight * constraint(h, z), loss_real
 
 
 OBJECTIVE = began.OBJECTIVE._replace(discriminator=_discriminator, energy=None)

@@ -4,13 +4,12 @@ L(v) = mean |v − D(v + σ_t ε)|^η with ε ~ N(0, I), of data and of fakes al
 `objective.noise_level`, falling to 0 over `objective.noise_steps` where these are not 0.
 """
 
-import jax
 from jax import Array
 from jax import numpy as jnp
 
 from began_jax import losses, models
 from began_jax.models import Params
-from began_jax.objectives.objective import Context, of_energy
+from began_jax.objectives.objective import Context, normal, of_energy
 from began_jax.schema import Config, ObjectiveConfig
 
 
@@ -22,11 +21,11 @@ def level(config: ObjectiveConfig, step: Array) -> Array:
     return config.noise_level * jnp.maximum(0.0, left)
 
 
-def energy(config: Config, d: Params, v: Array, context: Context, key: Array) -> Array:
-    """L(v), see above."""
-    noise = level(config.objective, context.step) * jax.random.normal(key, v.shape)
+def energy(config: Config, d: Params, v: Array, context: Context, keys: Array) -> Array:
+    """Return the terms of L(v), see above, for each image."""
+    noise = level(config.objective, context.step) * normal(keys, v.shape)
     restored = models.reconstruct(config.model, d, v + noise, context.carry)
-    return losses.reconstruction_error(v, restored, config.began.eta)
+    return losses.reconstruction_errors(v, restored, config.began.eta)
 
 
 OBJECTIVE = of_energy(energy)

@@ -15,16 +15,14 @@ from jax import numpy as jnp
 
 from began_jax import losses, models
 from began_jax.models import Params
-from began_jax.objectives.objective import Context, Objective
+from began_jax.objectives.objective import Context, Objective, on_both
 from began_jax.schema import Config
 
 
 def energies(config: Config, d: Params, v: Array, carry: Array | None) -> Array:
-    """E of each image, float32 (B,)."""
+    """Return E of each image, float32 (B,)."""
     reconstruction = models.reconstruct(config.model, d, v, carry)
-    return jax.vmap(losses.reconstruction_error, in_axes=(0, 0, None))(
-        v, reconstruction, config.began.eta
-    )
+    return losses.reconstruction_errors(v, reconstruction, config.began.eta)
 
 
 def pulling_away(codes: Array) -> Array:
@@ -43,8 +41,13 @@ def _discriminator(
     config: Config, d: Params, x: Array, fake: Array, z: Array, context: Context
 ) -> tuple[Array, Array]:
     del z
-    loss_real = energies(config, d, x, context.carry).mean()
-    shortfall = config.objective.margin - energies(config, d, fake, context.carry)
+
+    def function(v: Array, _: Array) -> Array:
+        return energies(config, d, v, context.carry)
+
+    real, fakes = on_both(config.model, function, x, fake, context.key)
+    loss_real = real.mean()
+    shortfall = config.objective.margin - fakes
     return loss_real + jnp.maximum(0.0, shortfall).mean(), loss_real
 
 

@@ -12,7 +12,7 @@ from jax import numpy as jnp
 
 from began_jax import models
 from began_jax.models import Params
-from began_jax.objectives.objective import Context, Objective
+from began_jax.objectives.objective import Context, Objective, on_both
 from began_jax.schema import Config
 
 
@@ -25,8 +25,13 @@ def _discriminator(
     config: Config, d: Params, x: Array, fake: Array, z: Array, context: Context
 ) -> tuple[Array, Array]:
     del z
-    loss_real = jnp.maximum(0.0, 1.0 - critic(config, d, x, context.carry)).mean()
-    loss_fake = jnp.maximum(0.0, 1.0 + critic(config, d, fake, context.carry)).mean()
+
+    def function(v: Array, _: Array) -> Array:
+        return critic(config, d, v, context.carry)
+
+    real, fakes = on_both(config.model, function, x, fake, context.key)
+    loss_real = jnp.maximum(0.0, 1.0 - real).mean()
+    loss_fake = jnp.maximum(0.0, 1.0 + fakes).mean()
     return loss_real + loss_fake, loss_real
 
 

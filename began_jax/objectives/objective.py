@@ -1,10 +1,11 @@
 """What an objective is, and how it is made of a measure of single images."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax import Array
+from jax import numpy as jnp
 
 from began_jax.models import Params
 from began_jax.schema import Config, ModelConfig
@@ -19,7 +20,8 @@ class Context(NamedTuple):
     key: Array  # of the noise, where there is any
 
 
-# (config, D's parameters, images (B, R, R, C), context, key) to the batch's mean.
+# (config, D's parameters, images (B, R, R, C), context, keys) to the terms (B,) of a mean, float32.
+# `keys` (P,): the noise of image i, where there is any, is drawn from key i mod P (`normal`).
 Energy = Callable[[Config, Params, Array, Context, Array], Array]
 
 
@@ -55,14 +57,54 @@ def of_energy(energy: Energy) -> Objective:
         config: Config, d: Params, x: Array, fake: Array, z: Array, context: Context
     ) -> tuple[Array, Array]:
         del z
-        key_real, key_fake = jax.random.split(context.key)
-        loss_real = energy(config, d, x, context, key_real)
-        loss_fake = energy(config, d, fake, context, key_fake)
+        loss_real, loss_fake = energies(energy, config, d, x, fake, context)
         return loss_real - context.k * loss_fake, loss_real
 
     def generator(config: Config, d: Params, fake: Array, context: Context) -> tuple[Array, Array]:
-        _, key_fake = jax.random.split(context.key)
-        loss_fake = energy(config, d, fake, context, key_fake)
+        key_fake = jax.random.split(context.key)[1:]
+        loss_fake = energy(config, d, fake, context, key_fake).mean()
         return loss_fake, loss_fake
 
     return Objective(discriminator, generator, energy)
+
+
+def energies(
+    energy: Energy, config: Config, d: Params, x: Array, fake: Array, context: Context
+) -> tuple[Array, Array]:
+    """Return L(x) and L(G(z)), float32 scalars, from one batch of both."""
+
+    def function(v: Array, keys: Array) -> Array:
+        return energy(config, d, v, context, keys)
+
+    real, fakes = on_both(config.model, function, x, fake, context.key)
+    return real.mean(), fakes.mean()
+
+
+def on_both(
+    config: ModelConfig, function: Callable[[Array, Array], Any], x: Array, fake: Array, key: Array
+) -> tuple[Any, Any]:
+    """Return `function` of x and of the fakes, in as few operations as suit the device.
+
+    With conv="transposed", the algorithm for accelerators, both are one batch of 2B: D's operations
+    are half as many and twice as large. They alternate in that batch, so that devices which share x
+    and the fakes share the batch in the same way. A CPU computes two batches of B faster.
+
+    Args:
+      function: of images (N, R, R, C) and keys (P,), see `Energy`, to a tree of arrays (N, ...), of
+        which row i depends on image i alone.
+      x: (B, R, R, C).
+      fake: of the same shape.
+      key: of the noise.
+    """
+    keys = jax.random.split(key)  # for x, for the fakes
+    if config.conv != "transposed":
+        return function(x, keys[:1]), function(fake, keys[1:])
+    both = jnp.stack([x, fake], axis=1).reshape(-1, *x.shape[1:])
+    results = jax.tree.map(lambda y: y.reshape(-1, 2, *y.shape[1:]), function(both, keys))
+    return jax.tree.map(lambda y: y[:, 0], results), jax.tree.map(lambda y: y[:, 1], results)
+
+
+def normal(keys: Array, shape: tuple[int, ...]) -> Array:
+    """Return normal noise (B, ...), σ = 1, where row i is drawn from key i mod P of `keys` (P,)."""
+    part = (shape[0] // len(keys), *shape[1:])
+    return jax.vmap(lambda key: jax.random.normal(key, part), out_axes=1)(keys).reshape(shape)

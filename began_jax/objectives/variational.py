@@ -6,13 +6,12 @@ the negative evidence lower bound of pixels with Laplace noise of scale β (η =
 variance β / 2).
 """
 
-import jax
 from jax import Array
 from jax import numpy as jnp
 
 from began_jax import losses, models
 from began_jax.models import Params
-from began_jax.objectives.objective import Context, of_energy
+from began_jax.objectives.objective import Context, normal, of_energy
 from began_jax.schema import Config
 
 
@@ -22,16 +21,15 @@ def divergence(mean: Array, log_variance: Array) -> Array:
     return 0.5 * terms.sum(axis=1)
 
 
-def energy(config: Config, d: Params, v: Array, context: Context, key: Array) -> Array:
-    """L(v), see above, with one draw of h for each image."""
+def energy(config: Config, d: Params, v: Array, context: Context, keys: Array) -> Array:
+    """Return the terms of L(v), see above, with one sample of h for each image."""
     code = models.encode(config.model, d, v, context.carry).astype(jnp.float32)
     mean, log_variance = jnp.split(code, 2, axis=1)
-    h = mean + jnp.exp(0.5 * log_variance) * jax.random.normal(key, mean.shape)
+    h = mean + jnp.exp(0.5 * log_variance) * normal(keys, mean.shape)
     reconstruction = models.decode(config.model, d, h, context.carry)
-    error = losses.reconstruction_error(v, reconstruction, config.began.eta)
-    num_values = v[0].size
-    kl = divergence(mean, log_variance).mean() / num_values
-    return error + config.objective.kl_weight * kl
+    errors = losses.reconstruction_errors(v, reconstruction, config.began.eta)
+    kl = divergence(mean, log_variance) / v[0].size
+    return errors + config.objective.kl_weight * kl
 
 
 OBJECTIVE = of_energy(energy)._replace(num_outputs=lambda model: 2 * model.n_h)
