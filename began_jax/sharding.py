@@ -5,6 +5,7 @@ replicated, all of it or all but Adam's moments (`train.shard_optimizer`). Under
 the batch is the mean over all devices, so there is one L(x), one L(G(z)) and one k_t.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,11 +15,14 @@ import numpy as np
 from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from began_jax import backends, data_axis, train_state
+from began_jax import backends, data_axis, models, train_state
 from began_jax.config import ConfigError
-from began_jax.schema import Config
+from began_jax.schema import Config, ModelConfig
 from began_jax.train_state import TrainState
 from began_jax.train_step import Metrics, train_steps
+
+# (state, batches, number of steps) to the state and the metrics after them.
+Steps = Callable[[TrainState, Array, int], tuple[TrainState, Metrics]]
 
 
 def make_mesh(
@@ -149,7 +153,7 @@ def lower_steps(
 
 def compile_steps(
     config: Config, mesh: Mesh, most_steps: int = 1, dataset: Array | None = None
-) -> Callable[[TrainState, Array, int], tuple[TrainState, Metrics]]:
+) -> Steps:
     """Up to `most_steps` train steps as one program, compiled once, ahead of time.
 
     The program takes a state, which it takes over (donates), the steps' images or, with a
@@ -163,6 +167,23 @@ def compile_steps(
         return compiled(state, batches, np.int32(num_steps), dataset)
 
     return steps
+
+
+def compile_steps_from(
+    config: Config, mesh: Mesh, most_steps: int = 1, dataset: Array | None = None
+) -> Callable[[int], Steps]:
+    """Return a function from the first step of a device call to the program for that call.
+
+    A second program is compiled when the vanishing residual has ended: the first one would go on to
+    read and write the maps that it multiplies by 0. Which program makes a step must not depend on
+    where a run was interrupted, so ask with the first step of the whole call.
+    """
+
+    @functools.cache
+    def compiled(model: ModelConfig) -> Steps:
+        return compile_steps(dataclasses.replace(config, model=model), mesh, most_steps, dataset)
+
+    return lambda step: compiled(models.without_finished_residual(config.model, step))
 
 
 def compile_for(mesh: Mesh, function: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:

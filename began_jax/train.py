@@ -214,7 +214,8 @@ def _loop(
 ) -> None:
     config, mesh, images, dataset = run.config, run.mesh, run.images, run.dataset
     t, at_once = config.train, config.train.steps_per_dispatch
-    train_steps = sharding.compile_steps(config, mesh, at_once, dataset)
+    steps_from = sharding.compile_steps_from(config, mesh, at_once, dataset)
+    steps_from(int(state.step) - int(state.step) % at_once)  # compiles, before anything is recorded
     real = images[order.subset(len(images), t.num_samples)]
     real_on_devices = sharding.put(real, sharding.replicated(mesh))
     for_grids = backends.for_one_pass(config)
@@ -235,7 +236,7 @@ def _loop(
         while done < t.num_steps:
             num = min(at_once - done % at_once, t.num_steps - done)  # to the common rhythm
             batches = feed.batches(config, images, dataset, mesh, done, at_once)
-            state, metrics = train_steps(state, batches, num)
+            state, metrics = steps_from(done - done % at_once)(state, batches, num)
             done += num
             unrecorded.append((metrics, num))
             in_flight.append(metrics)

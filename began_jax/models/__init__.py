@@ -6,6 +6,7 @@ this package. BEGAN's networks are in `networks`, those of preset "ebgan" in `eb
 N_h is `ModelConfig.code_size`.
 """
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -28,6 +29,13 @@ def carry_at(config: ModelConfig, step: Array) -> Array | None:
     if config.carry_steps == 0:
         return None
     return jnp.maximum(0.0, 1.0 - step.astype(jnp.float32) / config.carry_steps)
+
+
+def without_finished_residual(config: ModelConfig, step: int) -> ModelConfig:
+    """Return the config without its vanishing residual if that is 0 from this step on."""
+    if step < config.carry_steps:
+        return config
+    return dataclasses.replace(config, carry_steps=0)
 
 
 def sample_latents(config: ModelConfig, key: Array, num: int) -> Array:

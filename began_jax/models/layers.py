@@ -3,7 +3,8 @@
 "plain" is the definition. "phases" computes the convolution of an up-sampled map at the low
 resolution (`phases`), "transposed" as one transposed convolution (`transposed`). "winograd"
 computes convolutions as matrix products: by the algorithms of `winograd` or, where an image's few
-channels go in or out, by its nine shifts; but for those at 8×8. The forms give the same results up to rounding.
+channels go in or out, by its nine shifts; but for those at 8×8. The forms give
+the same results up to rounding.
 """
 
 import functools
