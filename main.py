@@ -12,7 +12,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from began_jax import config as config_lib
-from began_jax import errors, rules
+from began_jax import errors, rules, targets
 from began_jax.schema import Config
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -71,6 +71,12 @@ _DISTRIBUTED = flags.DEFINE_bool(
 _DRY_RUN = flags.DEFINE_bool(
     "dry_run", False, "Print the resolved config, parameters, memory and FLOPs, and stop."
 )
+_TARGET = flags.DEFINE_string(
+    "target",
+    None,
+    "Hardware that --dry_run compiles for, present or not: h100, h200x8, v5e-8, ... "
+    "(default: the devices of this machine).",
+)
 
 
 def main(argv: list[str]) -> int:
@@ -110,6 +116,9 @@ def _failed(error: Exception, exit_status: int) -> int:
 def _train() -> None:
     config = _config()
     workdir = _path(_WORKDIR.value) or Path("runs") / config.name
+    target = targets.parse(_TARGET.value) if _TARGET.value else None
+    if target is not None:
+        targets.configure(target)
     from began_jax import processes, runtime  # here and below, as JAX takes a second to import
 
     runtime.configure()
@@ -119,7 +128,7 @@ def _train() -> None:
     if _DRY_RUN.value:
         from began_jax import dry_run
 
-        print(dry_run.report(config))
+        print(dry_run.report(config, target))
     else:
         from began_jax import train
 
@@ -136,7 +145,7 @@ def _config() -> Config:
 # What each mode takes besides --workdir; the arguments of the functions in `pictures`.
 _FLAGS = {
     "train": {
-        *("config", "dry_run"),
+        *("config", "dry_run", "target"),
         *("coordinator", "num_processes", "process_id", "distributed"),
     },
     "fingerprint": {"step"},
@@ -164,6 +173,8 @@ def _check_flags() -> None:
         if flags.FLAGS[name].present:
             takes = ", ".join(f"--{flag}" for flag in sorted(_FLAGS[_MODE.value]))
             raise errors.UserError(f"--{name}: --mode={_MODE.value} takes --workdir, {takes}")
+    if _TARGET.value is not None and not _DRY_RUN.value:
+        raise errors.UserError(f"--target={_TARGET.value}: needs --dry_run.")
 
 
 def _from_checkpoint() -> None:

@@ -24,13 +24,17 @@ _WINOGRAD_WIDTH = 32
 _MOST_STEPS = 10
 
 
-def resolve(config: Config) -> Config:
-    """The config with the convolutions' form that its "auto" means on the devices at hand.
+def resolve(config: Config, platform: str | None = None) -> Config:
+    """Return the config with the convolution algorithm that "auto" means on the platform.
+
+    Args:
+      config: the config.
+      platform: "cpu", "gpu" or "tpu"; None: that of this process.
 
     Raises:
       ConfigError: "winograd" on an accelerator, whose products are less than float32's.
     """
-    on_cpu = jax.default_backend() == "cpu"
+    on_cpu = (platform or jax.default_backend()) == "cpu"
     form = config.model.conv
     if form == "winograd" and not on_cpu:
         raise ConfigError(f"config.model.conv = {form!r}: its sums need the products of a CPU")
@@ -81,8 +85,8 @@ def compile(lowered: jax.stages.Lowered, config: ModelConfig) -> jax.stages.Comp
         runtime.return_freed_memory()
 
 
-def resolve_dispatch(config: Config, *, resident: bool) -> Config:
-    """The config with the steps a dispatch that its 0 means on the devices at hand.
+def resolve_dispatch(config: Config, *, resident: bool, platform: str | None = None) -> Config:
+    """Return the config with the steps per device call that 0 means on the platform.
 
     An accelerator that is given one short step after the other waits for the host; the number
     divides the steps between two records and between two checkpoints. Where the images are not
@@ -90,7 +94,8 @@ def resolve_dispatch(config: Config, *, resident: bool) -> Config:
     """
     t = config.train
     num = t.steps_per_dispatch or 1
-    if not t.steps_per_dispatch and resident and jax.default_backend() != "cpu":
+    on_cpu = (platform or jax.default_backend()) == "cpu"
+    if not t.steps_per_dispatch and resident and not on_cpu:
         common = math.gcd(t.log_every_steps, t.checkpoint_every_steps)
         num = max(num for num in range(1, _MOST_STEPS + 1) if common % num == 0)
     return dataclasses.replace(config, train=dataclasses.replace(t, steps_per_dispatch=num))

@@ -13,15 +13,22 @@ _LARGEST_SHARE = 0.25  # of a device's memory
 
 
 def resident(images: np.ndarray, mesh: Mesh) -> Array | None:
-    """The images on every device, if they take a quarter of its memory at most; else None.
+    """Return the images as rows (N, R · R · C) on every device, or None if they take too much room.
+
+    They may take a quarter of a device's memory.
 
     None also where a device reports no limit of its memory, as a CPU does, which reads the host's
     array directly.
     """
     smallest = processes.smallest(min(map(_memory, mesh.local_devices)))
-    if images.nbytes > _LARGEST_SHARE * smallest:
+    if not fits(images.nbytes, smallest):
         return None
-    return sharding.put(images, sharding.replicated(mesh))
+    return sharding.put(images.reshape(len(images), -1), sharding.replicated(mesh))
+
+
+def fits(num_bytes: int, memory: int) -> bool:
+    """Return whether a data set of this size is kept on devices with this much memory."""
+    return num_bytes <= _LARGEST_SHARE * memory
 
 
 def batches(

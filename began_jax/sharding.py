@@ -7,6 +7,7 @@ the batch is the mean over all devices, so there is one L(x), one L(G(z)) and on
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -34,14 +35,18 @@ def make_mesh(
       ConfigError: if the batch, or each of its parts, does not divide by the number of devices.
     """
     devices = jax.devices() if devices is None else devices
-    num_devices = len(devices)
+    check_batch(batch_size, len(devices), microbatches)
+    return jax.make_mesh((len(devices),), (data_axis.NAME,), (AxisType.Auto,), devices=devices)
+
+
+def check_batch(batch_size: int, num_devices: int, microbatches: int) -> None:
+    """Raise ConfigError if the devices cannot share each part of the batch equally."""
     if batch_size % (num_devices * microbatches):
         parts = f", times config.train.microbatches = {microbatches}," if microbatches > 1 else ""
         raise ConfigError(
             f"config.train.batch_size = {batch_size}: a multiple of the {num_devices} devices"
             f"{parts} is needed"
         )
-    return jax.make_mesh((num_devices,), (data_axis.NAME,), (AxisType.Auto,), devices=devices)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -97,6 +102,14 @@ def abstract_state(config: Config, mesh: Mesh) -> TrainState:
     )
 
 
+def state_bytes(config: Config, mesh: Mesh) -> int:
+    """Return the bytes of the train state on each device."""
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(abstract_state(config, mesh))
+    )
+
+
 def put(arrays: Any, shardings: Any) -> Any:
     """A tree of host arrays, the same in every process, on the devices."""
     return jax.tree.map(
@@ -127,7 +140,10 @@ def _shapes(config: Config) -> TrainState:
 
 
 def lower_steps(
-    config: Config, mesh: Mesh, most_steps: int = 1, dataset: Array | None = None
+    config: Config,
+    mesh: Mesh,
+    most_steps: int = 1,
+    dataset: Array | jax.ShapeDtypeStruct | None = None,
 ) -> jax.stages.Lowered:
     """`compile_steps` before XLA's work."""
     t, m = config.train, config.model

@@ -61,7 +61,7 @@ def step(name: str, num_devices: int) -> list[float]:
     mesh = sharding.make_mesh(batch, jax.devices()[:num_devices])
     dataset = None
     if name == "resident":
-        dataset = sharding.put(np.zeros((32, 16, 16, 3), np.uint8), sharding.replicated(mesh))
+        dataset = sharding.put(np.zeros((32, 16 * 16 * 3), np.uint8), sharding.replicated(mesh))
     return cost(sharding.lower_steps(config, mesh, 1, dataset).compile())
 
 
