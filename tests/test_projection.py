@@ -7,6 +7,7 @@ import pytest
 
 from began_jax import hlo, projection, targets
 from began_jax.errors import UserError
+from benchmarks import accelerators
 from tests.conftest import ROOT, make_config
 
 PROGRAM = """HloModule jit_train_steps
@@ -119,3 +120,19 @@ def test_without_its_compiler_one_line_says_what_to_install():
 def test_a_target_is_for_a_dry_run_alone():
     done = dry_run("--target=h100")
     assert (done.returncode, done.stderr) == (2, "--target=h100: needs --dry_run.\n")
+
+
+def testhost_launches_are_those_of_the_loop_with_a_graph_as_one():
+    thunks = """000: kCommandBuffer
+    001: kCustomKernel
+002: kWhile
+condition:
+    003: kCustomKernel
+  body:
+    000: kCommandBuffer
+        004: kCustomKernel
+        005: kCustomKernel
+    006: kConvolution
+007: kCopy
+"""
+    assert accelerators.host_launches(thunks) == 3
