@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -28,9 +28,33 @@ def cache_dir() -> Path:
     return Path(root) / "began_jax"
 
 
+def check_no_link(path: Path) -> None:
+    """Raise UserError if `path` is a symbolic link, through which another file could be lost."""
+    if path.is_symlink():
+        raise errors.UserError(
+            f"{path}: must not be a symbolic link. Replace it with what it links to."
+        )
+
+
+def open_to_append(path: Path) -> BinaryIO:
+    """Open or create a file without changing its content, never through a symbolic link.
+
+    Raises:
+      UserError: the path is a symbolic link.
+    """
+    check_no_link(path)
+    # The flag covers a link that another process makes after the check.
+    return open(path, "ab", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o666))
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary path in the same directory; renamed to `path` on success, else removed."""
+    """Yields a temporary path in the same directory; renamed to `path` on success, else removed.
+
+    Raises:
+      UserError: `path` is a symbolic link.
+    """
+    check_no_link(path)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         yield temporary
@@ -45,10 +69,11 @@ def exclusive(directory: Path, *, patience_seconds: float = 0.0) -> Iterator[Non
     """Keeps `directory` to this process within the block; the system frees it when a process dies.
 
     Raises:
-      UserError: another process has it, for longer than the patience lasts.
+      UserError: another process has it, for longer than the patience lasts, or its lock is a
+        symbolic link.
     """
     end = time.monotonic() + patience_seconds
-    with (directory / ".lock").open("w") as file:
+    with open_to_append(directory / ".lock") as file:
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -65,7 +90,7 @@ def exclusive(directory: Path, *, patience_seconds: float = 0.0) -> Iterator[Non
 def one_at_a_time(lock: Path) -> Iterator[None]:
     """Waits until no other process is in the block with the same lock, a file that is left."""
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
+    with open_to_append(lock) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from began_jax import errors, signals
+from began_jax import errors, files, signals
 
 _POLL_SECONDS = 0.1
 _TAIL_BYTES = 4096
@@ -98,7 +98,7 @@ def run(jobs: Sequence[Job], places: Sequence[Slot]) -> Outcome:
                     try:
                         running.append(_start(label, job, free[0]))
                         del free[0]
-                    except OSError as error:
+                    except (errors.UserError, OSError) as error:
                         failed.append(f"{job.name}: cannot be started: {errors.one_line(error)}")
                 if received and not asked:
                     asked = True
@@ -123,7 +123,7 @@ def _stop_signals() -> list[int]:
 
 def _start(label: str, job: Job, place: Slot) -> _Running:
     job.folder.mkdir(parents=True, exist_ok=True)
-    with job.log.open("ab") as log:
+    with files.open_to_append(job.log) as log:
         process = _popen(job.command, log, place)
     where = f", GPU {place['CUDA_VISIBLE_DEVICES']}" if place else ""
     say(f"{label}: started{where}")

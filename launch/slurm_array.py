@@ -40,7 +40,7 @@ class Training:
           RuntimeError: it failed.
         """
         Path(log).parent.mkdir(parents=True, exist_ok=True)
-        with open(log, "ab") as file:
+        with open(log, "ab", opener=_open_no_link) as file:
             self._child = subprocess.Popen(
                 [*_SHIELD, *command], stdout=file, stderr=subprocess.STDOUT
             )
@@ -61,6 +61,11 @@ class Training:
         if self._child is not None and self._child.returncode is None:
             _end(self._child.pid)
         return DelayedSubmission(Training(), command, log)
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    """Open as `files.open_to_append` does; the job's Python may not find that module."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def _end(pid: int) -> None:

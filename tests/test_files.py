@@ -98,6 +98,34 @@ def test_a_lock_is_waited_for_as_long_as_the_patience_lasts(tmp_path):
         pass
 
 
+def lock_folder(path):
+    return files.exclusive(path.parent)
+
+
+@pytest.mark.parametrize("lock", [lock_folder, files.one_at_a_time])
+def test_a_lock_changes_no_file(tmp_path, lock):
+    path = tmp_path / ".lock"
+    path.write_text("the user's")
+    with lock(path):
+        assert path.read_text() == "the user's"
+    path.rename(tmp_path / "mine")
+    for target in (tmp_path / "mine", tmp_path / "nowhere"):
+        path.symlink_to(target)
+        with pytest.raises(errors.UserError, match="must not be a symbolic link"), lock(path):
+            pass
+        path.unlink()
+    assert {found.name: found.read_text() for found in tmp_path.iterdir()} == {"mine": "the user's"}
+
+
+def test_a_link_is_not_replaced(tmp_path):
+    (tmp_path / "mine").write_text("the user's")
+    (tmp_path / "a.txt").symlink_to(tmp_path / "mine")
+    with pytest.raises(errors.UserError, match="must not be a symbolic link"):
+        files.write_text(tmp_path / "a.txt", "x")
+    assert (tmp_path / "a.txt").is_symlink()
+    assert {path.name for path in tmp_path.iterdir()} == {"mine", "a.txt"}
+
+
 def test_one_at_a_time_waits_for_the_other(tmp_path):
     order = []
 
