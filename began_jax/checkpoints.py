@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 import sys
 import uuid
@@ -17,7 +18,7 @@ from orbax.checkpoint import checkpoint_managers
 from began_jax import digests, errors, processes, progress
 from began_jax.train_state import TrainState
 
-_STATE, _DIGEST = "state", "digest"
+_STATE, _DIGEST, _METADATA = "state", "digest", "_CHECKPOINT_METADATA"
 # What Orbax raises for files that cannot be written.
 _FILE_ERRORS = (ValueError, KeyError, OSError)
 
@@ -54,6 +55,10 @@ class Checkpoints:
         """Keeps the newest `to_keep` and, if not 0, every multiple of `keep_every_steps`.
 
         And those that `save` is told of. Without `to_keep` the directory is only read.
+
+        Raises:
+          CheckpointError: the directory is written and holds a folder that is no checkpoint but
+            has the name of one.
         """
         self._read_only = read_only = to_keep is None
         self._good_steps: Sequence[int] = ()
@@ -62,6 +67,7 @@ class Checkpoints:
             policies.append(checkpoint_managers.EveryNSteps(keep_every_steps))
         if not read_only:
             directory.mkdir(parents=True, exist_ok=True)
+            _check_steps(directory)
         self._manager = ocp.CheckpointManager(
             os.path.abspath(directory),  # Orbax fails late and loudly on a relative path
             options=ocp.CheckpointManagerOptions(
@@ -206,6 +212,18 @@ class _NewestUpToGoodSteps:
             for good in self._checkpoints._good_steps
         }
         return [step in kept for step in steps]
+
+
+def _check_steps(directory: Path) -> None:
+    """Raise CheckpointError for a folder that Orbax would take for a checkpoint and delete.
+
+    An empty one may be a damaged checkpoint.
+    """
+    for path in directory.iterdir():
+        if re.fullmatch("0|[1-9][0-9]*", path.name) and path.is_dir():
+            names = {inner.name for inner in path.iterdir()}
+            if path.is_symlink() or (names and not names & {_STATE, _DIGEST, _METADATA}):
+                raise CheckpointError(f"{path}: must be a checkpoint. Move it elsewhere.")
 
 
 def _reason(error: Exception) -> str:

@@ -224,6 +224,30 @@ def test_a_step_that_orbax_does_not_take_is_an_error(tmp_path):
             saved.save(3, state)
 
 
+@pytest.mark.parametrize("is_link", [False, True])
+def test_a_folder_that_is_no_checkpoint_is_not_deleted_as_one(tmp_path, is_link):
+    """Orbax takes every folder whose name is a number for a checkpoint."""
+    directory, photos = tmp_path / "checkpoints", tmp_path / "photos"
+    state, target = setup()
+    save(directory, state, [10])
+    photos.mkdir()
+    (photos / "a.png").touch()
+    if is_link:
+        (directory / "7").symlink_to(photos)
+    else:
+        photos.rename(directory / "7")
+    for name in ("007", "photos"):  # Orbax passes these over
+        (directory / name).mkdir()
+        (directory / name / "a.png").touch()
+    before = sorted(directory.rglob("*"))
+    with pytest.raises(CheckpointError) as refused:
+        save(directory, state, [20, 30], to_keep=1)
+    assert str(refused.value) == f"{directory / '7'}: must be a checkpoint. Move it elsewhere."
+    assert sorted(directory.rglob("*")) == before
+    with Checkpoints(directory) as saved:
+        assert int(saved.restore(target).step) == 10
+
+
 def test_reading_leaves_a_folder_as_it_is(tmp_path):
     state, _ = setup()
     save(tmp_path, state, [1, 2, 3])
