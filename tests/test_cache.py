@@ -264,13 +264,19 @@ def test_of_two_at_once_one_prepares_and_the_other_waits():
 
 def test_leftovers_of_killed_preparations_go_after_a_day(folder):
     folder.mkdir(parents=True)
-    old, young = folder / ".some-label-ab.npy.x1", folder / ".some-label-ab.npy.x2"
-    for path in (old, young):
+    name = f".some-label-{64 * 'a'}.npy."
+    old, young = folder / f"{name}{32 * '1'}", folder / f"{name}{32 * '2'}"
+    others = [folder / ".photos.npy.bak", folder / f"{name}{31 * '1'}", folder / f"{name}old"]
+    for path in (old, young, *others):
         path.touch()
-    os.utime(old, (0, 0))
+    (folder / f"{name}{32 * '3'}").mkdir()
+    (folder / f"{name}{32 * '4'}").symlink_to(others[0])
+    for path in (folder, *folder.iterdir()):
+        if path != young:
+            os.utime(path, (0, 0), follow_symlinks=False)
+    before = {path.name for path in folder.iterdir()}
     _prepared()
-    assert not old.exists()
-    assert young.exists()
+    assert before - {path.name for path in folder.iterdir()} == {old.name}
 
 
 def test_progress_without_a_terminal_is_plain_lines(monkeypatch, capsys):

@@ -8,6 +8,7 @@ import math
 import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -192,8 +193,12 @@ def _check_space(directory: Path, needed: int) -> None:
 
 
 def _remove_stale(directory: Path) -> None:
-    """Removes what killed preparations left: a live one has written within the last day."""
+    """Remove the temporary files of killed preparations: a live one has written within a day."""
     for path in directory.glob(".*.npy.*"):
+        # As `prepared` and `files.replacing` name them.
+        is_own = re.fullmatch(r"\..*-[0-9a-f]{64}\.npy\.[0-9a-f]{32}", path.name)
         with contextlib.suppress(FileNotFoundError):  # another process may be first
-            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+            status = path.lstat()
+            is_stale = time.time() - status.st_mtime > _STALE_SECONDS
+            if is_own and is_stale and stat.S_ISREG(status.st_mode):
                 path.unlink()
