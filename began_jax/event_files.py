@@ -1,5 +1,6 @@
 """TensorBoard's event files; the only module that imports clu and tensorboardX."""
 
+import re
 import sys
 import time
 import types
@@ -23,6 +24,13 @@ def _import_metric_writers() -> Any:
     from clu import metric_writers
 
     return metric_writers
+
+
+def remove(directory: Path) -> None:
+    """Remove the event files that a `TensorBoardWriter` wrote, and no other file."""
+    for path in directory.glob("events.out.tfevents.*"):
+        if re.search(r"\.[0-9a-f]{32}$", path.name) and path.is_file() and not path.is_symlink():
+            path.unlink()
 
 
 class TensorBoardWriter(_import_metric_writers().MetricWriter):  # type: ignore[misc]

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from began_jax import errors, files, grids, health, progress, run_page
+from began_jax import errors, event_files, files, grids, health, progress, run_page
 from began_jax.config import flatten
 from began_jax.event_files import TensorBoardWriter
 from began_jax.schema import Config, TrainConfig
@@ -183,20 +182,20 @@ class Silence:
 
 
 def write_evaluations(workdir: Path, name: str, by_step: Mapping[int, Scalars]) -> None:
-    """Makes tensorboard/eval-<name> anew, or says that it cannot; the steps ascend.
+    """Rewrite the event file in tensorboard/eval-<name>, or log the error; the steps ascend.
 
     A TensorBoard run of its own: in the training's a new file or an earlier step would hide what
     was written later.
     """
     folder = workdir / "tensorboard" / f"eval-{name}"
     try:
-        if folder.exists():
-            shutil.rmtree(folder)
+        files.check_no_link(folder)
+        event_files.remove(folder)
         writer = TensorBoardWriter(folder, purge_step=None)
         for step, scalars in by_step.items():
             writer.write_scalars(step, {f"eval/{tag}": value for tag, value in scalars.items()})
         writer.close()
-    except OSError as error:
+    except (errors.UserError, OSError) as error:
         progress.say(
             f"ALARM tensorboard: {folder}: {errors.one_line(error)}; the report is written"
         )

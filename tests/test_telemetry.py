@@ -127,6 +127,27 @@ def test_a_full_disk_ends_tensorboard_and_not_the_run(tmp_path, capfd, monkeypat
     assert "No space left on device" in told[0]
 
 
+def test_an_evaluation_replaces_only_the_event_file_of_the_one_before(tmp_path, capsys):
+    folder = tmp_path / "tensorboard" / "eval-x"
+    folder.mkdir(parents=True)
+    own = f"events.out.tfevents.1700000000.host.{32 * 'a'}"
+    (folder / own).mkdir()
+    for name in ("notes.txt", "events.out.tfevents.1700000000.host", f"{own}.bak"):
+        (folder / name).write_text("another's")
+    (folder / f"{own[:-1]}b").symlink_to(folder / "notes.txt")
+    before = {path.name for path in folder.iterdir()}
+    for step in (1, 2):
+        telemetry.write_evaluations(tmp_path, "x", {step: {"recall": 0.5}})
+        assert len({path.name for path in folder.iterdir()} - before) == 1
+    assert before <= {path.name for path in folder.iterdir()}
+
+    folder.with_name("eval-y").symlink_to(folder)
+    written = {path.name for path in folder.iterdir()}
+    telemetry.write_evaluations(tmp_path, "y", {1: {"recall": 0.5}})
+    assert "eval-y: must not be a symbolic link" in capsys.readouterr().err
+    assert {path.name for path in folder.iterdir()} == written
+
+
 def test_only_samples_become_files(tmp_path):
     write(tmp_path, [2])
     assert [path.name for path in (tmp_path / "samples").iterdir()] == ["000000008.png"]
