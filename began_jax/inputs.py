@@ -1,6 +1,7 @@
 """The images that a mode looks at: some of the run's own data, or the user's."""
 
 import dataclasses
+import hashlib
 import io
 import re
 from collections.abc import Iterator
@@ -32,6 +33,24 @@ def of_run(workdir: Path, config: Config, num: int) -> tuple[list[str], np.ndarr
 def paths(value: str) -> list[Path]:
     """The paths named in --images, absolute."""
     return [Path(name).expanduser().resolve() for name in value.split(",") if name]
+
+
+def label(value: str | None) -> str:
+    """Return a name for the images in --images: that of the first path and a hash of all paths."""
+    named = paths(value or "")
+    if not named:
+        return ""
+    digest = hashlib.sha256("\n".join(map(str, named)).encode()).hexdigest()
+    first = named[0].stem if named[0].is_file() else named[0].name
+    return f"{first}-{digest[:6]}"
+
+
+def check_outputs(value: str | None, *written: Path) -> None:
+    """Raise UserError if a file to be written is one of the images in --images."""
+    for path in paths(value or ""):
+        for out in (out.resolve() for out in written):
+            if path == out or (path.is_dir() and out.exists() and out.is_relative_to(path)):
+                raise errors.UserError(f"--out: {out} is one of --images")
 
 
 def given(config: Config, value: str, num: int | None) -> tuple[list[str], np.ndarray]:

@@ -4,7 +4,6 @@ Each returns the files that it wrote. Below the run's folder a file's name tells
 shows and what was asked for otherwise than by default; made again, it is replaced.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -79,8 +78,8 @@ def reconstruct(
     if not objectives.of(config).is_auto_encoder:
         name = config.objective.name
         raise errors.UserError(f"{workdir}: its D ({name!r}) is a critic and reconstructs nothing")
-    out = _png(out or _default_out(workdir, "reconstruct", state, _stem(images), num=num))
-    _keep_inputs(images, out)
+    out = _png(out or _default_out(workdir, "reconstruct", state, inputs.label(images), num=num))
+    inputs.check_outputs(images, out)
     _, x = _images(workdir, config, images, num, _RECONSTRUCTIONS)
     _save_beside(out, [x, pixels.to_uint8(generate.reconstructed(config, state, x))])
     return [out]
@@ -103,9 +102,10 @@ def invert(
     """
     config, state = restoring.restore(workdir, step)
     asked = {"num": num, "seed": seed, "average": average}
-    out = _png(out or _default_out(workdir, "invert", state, _stem(images), **asked))
+    out = _png(out or _default_out(workdir, "invert", state, inputs.label(images), **asked))
     latents = out.with_name(f"{out.stem}-latents.npz")
-    _keep_inputs(images, out, latents)
+    _check_companion(out, latents)
+    inputs.check_outputs(images, out, latents)
     names, x = _images(workdir, config, images, num, _INVERSIONS)
     found = inversion.invert(config, state, x, seed=seed, average=average)
     shown, arrays = [x, found.images], {"z": found.z, "residuals": found.residuals}
@@ -143,7 +143,9 @@ def interpolate(
     config, state = restoring.restore(workdir, step)
     kind = f"{between}-spherical" if spherical else between
     asked = {"num": num, "columns": columns, "seed": seed, "average": average}
-    out = _png(out or _default_out(workdir, "interpolate", state, kind, _stem(images), **asked))
+    out = _png(
+        out or _default_out(workdir, "interpolate", state, kind, inputs.label(images), **asked)
+    )
     columns = columns or _COLUMNS
     ends: list[np.ndarray] = []
     if between == "latents":
@@ -153,7 +155,7 @@ def interpolate(
         z = generate.latents(config, seed, range(2 * num))
         a, b = z[0::2], z[1::2]  # row i is the same whatever their number
     else:
-        _keep_inputs(images, out)
+        inputs.check_outputs(images, out)
         an_end = 2 if between == "images" else 1
         _, x = _images(workdir, config, images, num and num * an_end, _ROWS * an_end)
         if len(x) < an_end:
@@ -183,6 +185,8 @@ def timeline(
     """
     name = _name("timeline", num=num, seed=seed, average=average)
     out = _png(out or workdir / f"{name}.png")
+    animation = out.with_suffix(".webp")
+    _check_companion(out, animation)
     records = restoring.records(workdir)
     columns, captions = [], []
     for config, state in restoring.every_state(workdir):
@@ -197,7 +201,6 @@ def timeline(
         _captioned(grids.grid(column), size, [caption])
         for column, caption in zip(columns, captions, strict=True)
     ]
-    animation = out.with_suffix(".webp")
     with files.replacing(animation) as temporary:
         frames[0].save(
             temporary,
@@ -230,28 +233,19 @@ def _name(*parts: str, average: bool = True, **numbers: int | None) -> str:
     return "-".join(filter(None, [*parts, *told, "" if average else "raw"]))
 
 
-def _stem(images: str | None) -> str:
-    """What tells pictures of given images from others: a name and a hash of all paths."""
-    paths = inputs.paths(images or "")
-    if not paths:
-        return ""
-    digest = hashlib.sha256("\n".join(map(str, paths)).encode()).hexdigest()
-    first = paths[0].stem if paths[0].is_file() else paths[0].name
-    return f"{first}-{digest[:6]}"
-
-
-def _keep_inputs(images: str | None, *written: Path) -> None:
-    """Raises UserError where a file of the user's would be replaced by what is made of it."""
-    for path in inputs.paths(images or ""):
-        for out in (out.resolve() for out in written):
-            if path == out or (path.is_dir() and out.exists() and out.is_relative_to(path)):
-                raise errors.UserError(f"--out: {out} is one of --images")
-
-
 def _png(path: Path) -> Path:
     if path.suffix != ".png":
         raise errors.UserError(f"--out={path}: a .png is needed")
+    files.check_no_link(path)
     return path
+
+
+def _check_companion(out: Path, companion: Path) -> None:
+    """Raise UserError if a file that --out does not name would be replaced, unless `out` is too."""
+    if companion.exists() and not out.exists():
+        raise errors.UserError(
+            f"{companion}: must not exist without {out.name}. Move it or choose another --out."
+        )
 
 
 def _write_array(path: Path, shape: tuple[int, ...], blocks: Iterator[np.ndarray]) -> None:

@@ -109,6 +109,16 @@ def test_what_the_user_gave_is_not_replaced_by_what_is_made_of_it(run, tmp_path)
                 mode(workdir, tmp_path / "x.png", **{**options, "images": str(images)})
 
 
+def test_a_file_that_out_does_not_name_is_not_replaced(run, tmp_path):
+    workdir, _ = run
+    for mode, name in ((pictures.timeline, "x.webp"), (pictures.invert, "x-latents.npz")):
+        (tmp_path / name).write_text("the user's")
+        with pytest.raises(errors.UserError, match=f"{name}: must not exist without x.png"):
+            mode(workdir, tmp_path / "x.png", seed=0, average=True)
+        assert (tmp_path / name).read_text() == "the user's"
+    assert not (tmp_path / "x.png").exists()
+
+
 def test_an_array_that_does_not_fit_on_the_disk_is_an_error_and_leaves_nothing(run, tmp_path):
     """And no SIGBUS, which a memory map would get."""
 
