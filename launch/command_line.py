@@ -2,9 +2,11 @@
 
 import argparse
 import functools
+import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from began_jax import errors
@@ -83,6 +85,16 @@ def parse(parser: Parser, arguments: Sequence[str]) -> tuple[argparse.Namespace,
     if options.run == "slurm" and (options.slurm_time or 0) < 5:  # two are kept for the save
         raise errors.UserError("--slurm_time=<minutes> is needed, 5 or more")
     return options, rest
+
+
+def check_out(out: Path, names: Iterable[str], is_own: bool) -> None:
+    """Raise UserError if one of `names` is in `out` and is not the command's own."""
+    found = [name for name in names if os.path.lexists(out / name)]
+    if found and not is_own:
+        raise errors.UserError(
+            f"--out={out}: holds {found[0]}, which this command did not write. "
+            "Choose another --out."
+        )
 
 
 def positive(text: str) -> int:

@@ -19,6 +19,7 @@ from launch.run_folders import RunFolder
 from launch.tables import Group
 
 _TEMPLATE = Path(__file__).with_suffix(".html.jinja")
+_TITLE = "BEGAN runs"
 _WIDEST_GRID = 1024  # pixels
 
 
@@ -33,9 +34,10 @@ class Picture(NamedTuple):
 def main(arguments: Sequence[str]) -> int:
     """Does what the command line asks for; returns the exit status."""
     options = _parse(arguments)
+    out = Path(options.out)
+    command_line.check_out(out, ("report.html", "runs.csv"), is_own=_is_report(out))
     runs, problems = run_folders.find([Path(path) for path in options.paths])
     page, table, told = make(runs, problems)
-    out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     files.write_text(out / "report.html", page)
     files.write_text(out / "runs.csv", table)
@@ -59,7 +61,7 @@ def make(
     unreadable = list(problems)
     grids = [picture for run in runs if (picture := _grid(run, unreadable))]
     page = pages.template(_TEMPLATE).render(
-        title="BEGAN runs",
+        title=_TITLE,
         summary=f"{_counted(len(runs), 'run')} in {_counted(len(groups), 'group')}.",
         origins=_origins(runs),
         problems=unreadable,
@@ -82,6 +84,15 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--out", metavar="DIR", required=True, help="gets report.html and runs.csv")
     return parser.parse_args(arguments)
+
+
+def _is_report(out: Path) -> bool:
+    """Return whether an earlier call wrote the folder."""
+    try:
+        page = (out / "report.html").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return f"<title>{_TITLE}</title>" in page
 
 
 def _charts() -> ModuleType:

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -106,6 +107,25 @@ def shows_data(arguments: str) -> bool:
     return not any(mode in arguments for mode in modes)
 
 
+def is_of_study(path: Path) -> bool:
+    """Return whether a JSON file holds a study's settings, so that a study may replace it."""
+    try:
+        found = files.read_json(path)
+    except errors.UserError:
+        return False
+    return isinstance(found, dict) and {"study", "budget", "fixed", "command"} <= set(found)
+
+
+def check_workdir(workdir: Path) -> None:
+    """Raise UserError if `save_settings` would replace a file that no study wrote."""
+    path = workdir / SETTINGS
+    if os.path.lexists(path) and not is_of_study(path):
+        raise errors.UserError(
+            f"--workdir={workdir}: holds {SETTINGS}, which no study wrote. "
+            "Choose another --workdir."
+        )
+
+
 def save_settings(workdir: Path, settings: Mapping[str, Any]) -> None:
     """Notes how a study's runs were asked for."""
     workdir.mkdir(parents=True, exist_ok=True)
@@ -119,6 +139,6 @@ def load_settings(workdir: Path) -> dict[str, Any]:
       UserError: no study is there.
     """
     found = files.read_json(workdir / SETTINGS)
-    if not isinstance(found, dict) or not {"study", "budget", "fixed", "command"} <= set(found):
+    if not is_of_study(workdir / SETTINGS):
         raise errors.UserError(f"{workdir / SETTINGS}: no study has been run there")
     return found

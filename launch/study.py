@@ -28,6 +28,8 @@ from launch.pool import Job, say
 from launch.studies import Runs, Study
 from launch.study_results import Results
 
+_DRAWN = ("results.json", "results.md", "figure.png", "samples.png", "pictures.png")
+
 
 @command_line.ending_in_one_line
 def main(arguments: Sequence[str]) -> int:
@@ -42,6 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.run is None:
         sweep.print_commands(every, workdir)
         return 0
+    studies.check_workdir(workdir)
     status = sweep.train(every, workdir, options)
     command = shlex.join(["python", "launch/study.py", *arguments])
     settings = {"study": options.study, "budget": budget, "fixed": fixed, "command": command}
@@ -101,6 +104,7 @@ def _looks(study: Study, run: Run, workdir: Path) -> Iterator[tuple[bool, Job]]:
 
 
 def _draw(file: str, workdir: Path, out: Path) -> int:
+    command_line.check_out(out, _DRAWN, is_own=studies.is_of_study(out / "results.json"))
     charts, sheets = _libraries()
     settings = studies.load_settings(workdir)
     if Path(settings["study"]).stem != Path(file).stem:
@@ -114,10 +118,11 @@ def _draw(file: str, workdir: Path, out: Path) -> int:
     }
     drawn = {name: png for name, png in pictures.items() if png is not None}
     out.mkdir(parents=True, exist_ok=True)
+    # First, as the other files may be replaced next to it alone.
+    files.write_text(out / "results.json", study_results.to_json(results, settings))
     for name, png in drawn.items():
         with files.replacing(out / f"{name}.png") as temporary:
             temporary.write_bytes(png)
-    files.write_text(out / "results.json", study_results.to_json(results, settings))
     page = study_results.to_markdown(results, settings, list(drawn))
     files.write_text(out / "results.md", page)
     for name in results.missing:

@@ -401,6 +401,24 @@ def test_an_out_that_cannot_be_written_is_one_line(tmp_path, capsys):
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+def test_an_out_that_is_another_programs_is_refused_and_an_earlier_report_is_not(
+    tmp_path, no_charts, capsys
+):
+    run, out = make_run(tmp_path / "s"), tmp_path / "out"
+    for name in ("report.html", "runs.csv"):
+        out.mkdir()
+        (out / name).write_text("the user's")
+        assert report.main([str(run), f"--out={out}"]) == 2
+        assert capsys.readouterr().err == (
+            f"--out={out}: holds {name}, which this command did not write. Choose another --out.\n"
+        )
+        assert [(path.name, path.read_text()) for path in out.iterdir()] == [(name, "the user's")]
+        (out / name).unlink()
+        out.rmdir()
+    for _ in range(2):
+        assert report.main([str(run), f"--out={out}"]) == 0
+
+
 def test_a_missing_library_is_one_line(tmp_path, monkeypatch, capsys):
     run = make_run(tmp_path / "s")
     monkeypatch.delitem(sys.modules, "launch.charts", raising=False)

@@ -197,6 +197,28 @@ def test_means_and_deviations_are_over_seeds(tmp_path):
     assert results["of_data"] == {"ms_ssim": 0.25}
 
 
+def test_what_no_study_wrote_is_not_replaced(tmp_path, capsys):
+    given, out = write_runs(tmp_path), tmp_path / "out"
+    out.mkdir()
+    (out / "figure.png").write_text("the user's")
+    assert draw(given, out)[0] == 2
+    assert capsys.readouterr().err == (
+        f"--out={out}: holds figure.png, which this command did not write. Choose another --out.\n"
+    )
+    assert (out / "figure.png").read_text() == "the user's"
+    (out / "figure.png").unlink()
+    for _ in range(2):
+        assert draw(given, out)[0] == 0
+    capsys.readouterr()
+    (tmp_path / "runs" / "study.json").write_text("[]")
+    assert study.main([*given, "--run=local"]) == 2
+    assert capsys.readouterr().err == (
+        f"--workdir={tmp_path / 'runs'}: holds study.json, which no study wrote. "
+        "Choose another --workdir.\n"
+    )
+    assert (tmp_path / "runs" / "study.json").read_text() == "[]"
+
+
 def test_without_run_it_prints_the_commands_and_writes_nothing(tmp_path, capsys):
     assert study.main([*write_study(tmp_path), *RUN]) == 0
     found = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
