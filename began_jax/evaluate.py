@@ -2,7 +2,6 @@
 
 import itertools
 import statistics
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from began_jax import (
     provenance,
     reports,
     restoring,
+    run_folder,
 )
 from began_jax.config import ConfigError
 from began_jax.data import order
@@ -190,8 +190,7 @@ def evaluate(
     else:
         states = iter([restoring.restore(workdir, step)])
     first = next(states)  # raises, if at all, before the long work
-    with tempfile.TemporaryFile(dir=workdir):  # so does this
-        pass
+    run_folder.check_writable(workdir)  # so does this
     records = restoring.records(workdir)
     config, _ = first
     images = restoring.load_data(workdir, config)

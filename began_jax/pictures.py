@@ -21,6 +21,7 @@ from began_jax import (
     objectives,
     pixels,
     restoring,
+    run_folder,
 )
 from began_jax.data import decoding
 from began_jax.schema import Config
@@ -224,6 +225,7 @@ def _images(
 
 
 def _default_out(workdir: Path, mode: str, state: TrainState, *parts: str, **asked: Any) -> Path:
+    run_folder.check_links(workdir)
     return workdir / mode / f"{_name(f'{int(state.step):08d}', *parts, **asked)}.png"
 
 

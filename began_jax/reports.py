@@ -61,6 +61,7 @@ def write(workdir: Path, report: Report) -> Path:
     A report of the same step, made before, is replaced.
     """
     place = folder(workdir, report)
+    files.check_no_link(place)
     place.mkdir(parents=True, exist_ok=True)
     out = place / f"{report['step']:08d}.json"
     files.write_text(out, json.dumps(report, indent=2) + "\n")

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from began_jax import config as config_lib
-from began_jax import files, health, pages, restoring, rollbacks
+from began_jax import files, health, pages, restoring, rollbacks, run_folder
 from began_jax.schema import Config
 
 _TEMPLATE = Path(__file__).with_suffix(".html.jinja")
@@ -58,7 +58,7 @@ def write(workdir: Path, config: Config) -> None:
         panels=_panels(records),
         alarms=_alarms(lines),
         rollbacks=rollbacks.load(workdir),
-        grids=_grids(workdir / "samples"),
+        grids=_grids(workdir),
         settings=config_lib.flatten(config),
         starts=files.read_json(workdir / "provenance.json") or [],
     )
@@ -112,9 +112,9 @@ def _alarms(lines: Sequence[dict[str, Any]]) -> list[tuple[str, int, int, bool, 
     ]
 
 
-def _grids(folder: Path) -> list[tuple[int, str]]:
+def _grids(workdir: Path) -> list[tuple[int, str]]:
     """(images seen, data URI) of grids evenly spaced over the run, the newest among them."""
-    paths = sorted(path for path in folder.glob("*.png") if path.stem.isdigit())
+    paths = list(run_folder.sample_grids(workdir).values())
     places = np.linspace(0, len(paths) - 1, min(_MOST_GRIDS, len(paths))).round().astype(int)
     chosen = [paths[i] for i in places]
     made = [(int(path.stem), _uri(path, path.stat().st_mtime_ns)) for path in chosen]

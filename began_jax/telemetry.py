@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from began_jax import errors, event_files, files, grids, health, progress, run_page
+from began_jax import errors, event_files, files, grids, health, progress, run_folder, run_page
 from began_jax.config import flatten
 from began_jax.event_files import TensorBoardWriter
 from began_jax.schema import Config, TrainConfig
@@ -28,7 +28,7 @@ class Telemetry:
         self._config = config
         self._batch_size = config.train.batch_size
         self._jsonl = _reopen_jsonl(workdir / "metrics.jsonl", start_step)
-        _drop_grids(workdir / "samples", start_step * self._batch_size)
+        _drop_grids(workdir, start_step * self._batch_size, self._batch_size)
         self._raised: set[str] = set()
         self._tensorboard: TensorBoardWriter | None = None
         self._own_alarms: dict[str, str] = {}
@@ -99,7 +99,7 @@ class Telemetry:
             with self._without_tensorboard_if_it_fails():
                 shown = {name: grids.grid(images)[None] for name, images in named.items()}
                 self._tensorboard.write_images(step, shown)
-        name = f"{step * self._batch_size:09d}.png"
+        name = run_folder.sample_grid_name(step * self._batch_size)
         picture = grids.enlarged(grids.grid(samples), samples.shape[1])
         grids.save_png(self._workdir / "samples" / name, picture)
 
@@ -213,10 +213,10 @@ def _reopen_jsonl(path: Path, start_step: int) -> Any:
     return path.open("a", encoding="utf-8")
 
 
-def _drop_grids(folder: Path, num_images: int) -> None:
-    """Removes those of a course that a rollback or a kill cut off after so many images."""
-    for path in folder.glob("*.png"):
-        if path.stem.isdecimal() and int(path.stem) > num_images:
+def _drop_grids(workdir: Path, num_images: int, batch_size: int) -> None:
+    """Remove the grids of more than `num_images` images, which a rollback or a kill cut off."""
+    for images, path in run_folder.sample_grids(workdir).items():
+        if images > num_images and images % batch_size == 0 and not path.is_symlink():
             path.unlink()
 
 

@@ -29,12 +29,12 @@ from began_jax import (
     provenance,
     restoring,
     rollbacks,
+    run_folder,
     runtime,
     sharding,
     signals,
     telemetry,
 )
-from began_jax import config as config_lib
 from began_jax.data import identity, order
 from began_jax.health import Unwell
 from began_jax.recorder import Record, Recorder
@@ -57,7 +57,7 @@ def train(config: Config, workdir: Path) -> None:
     """
     processes.connect()
     processes.in_all(lambda: agreement.check_settings(config))
-    processes.from_first(lambda: config_lib.check_same_run(workdir, config))
+    processes.from_first(lambda: run_folder.check(workdir, config))
     images = processes.in_all(
         lambda: data.load(
             config.data, resolution=config.model.resolution, channels=config.model.channels
@@ -96,11 +96,10 @@ def _comparison(config: Config, images: np.ndarray) -> Any:
 def _checkpoints(
     workdir: Path, config: Config, images: np.ndarray, opened: contextlib.ExitStack
 ) -> checkpoints.Checkpoints | None:
-    """The run's checkpoints, in the first process, which notes what the run is."""
+    """Return the run's checkpoints in the first process, which records the config and the data."""
     if not processes.is_first():
         return None
-    identity.note(workdir / "data.json", images)
-    files.write_text(workdir / "config.json", config_lib.to_json(config))
+    run_folder.record(workdir, config, images)
     saved = checkpoints.Checkpoints(
         workdir / "checkpoints",
         to_keep=config.train.checkpoints_to_keep,
@@ -203,7 +202,7 @@ def _take_folder(workdir: Path, config: Config, opened: contextlib.ExitStack) ->
     # Where a host failed, a network disk may keep the lock of its process for a while.
     patience = 15.0 if processes.are_several() else 0.0
     opened.enter_context(files.exclusive(workdir, patience_seconds=patience))
-    config_lib.check_same_run(workdir, config)  # again: another run may have come between
+    run_folder.check(workdir, config)  # again: another run may have come between
 
 
 def _loop(

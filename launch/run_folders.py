@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from began_jax import errors, files
+from began_jax import errors, files, run_folder
 
 Scalar = str | int | float | bool | None
 
@@ -75,7 +75,7 @@ def read(path: Path, name: str) -> RunFolder:
         alarms=Counter(str(alarm) for line in lines for alarm in _list(line.get("alarms")))
         + _rolled_back(path / "rollbacks.json", problems),
         evaluations=_evaluations(path / "eval", problems),
-        grid=_newest(path / "samples", "png"),
+        grid=next(reversed(run_folder.sample_grids(path).values()), None),
         origin=_origin(path / "provenance.json", problems),
         problems=problems,
     )
@@ -185,7 +185,7 @@ def _evaluations(path: Path, problems: list[str]) -> dict[str, dict[str, float]]
     """Of each folder, whatever its name: reports that can be compared stand in one of that name."""
     found = {}
     for folder in sorted(path.iterdir()) if path.is_dir() else []:
-        newest = _newest(folder, "json")
+        newest = _newest(folder)
         if newest is None:
             continue
         try:
@@ -197,9 +197,9 @@ def _evaluations(path: Path, problems: list[str]) -> dict[str, dict[str, float]]
     return found
 
 
-def _newest(folder: Path, suffix: str) -> Path | None:
-    """The file with the highest number for a name."""
-    found = [path for path in folder.glob(f"*.{suffix}") if path.stem.isdecimal()]
+def _newest(folder: Path) -> Path | None:
+    """Return the report with the highest step."""
+    found = [path for path in folder.glob("*.json") if path.stem.isdecimal()]
     return max(found, key=lambda path: int(path.stem), default=None)
 
 

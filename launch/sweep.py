@@ -16,7 +16,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Python itself adds launch/ alone
 
 from began_jax import config as config_lib
-from began_jax import errors, files
+from began_jax import errors, files, run_folder
 from launch import command_line, points, pool, run_folders, slurm_array
 from launch.points import Run
 from launch.pool import Job, say
@@ -47,10 +47,10 @@ def train(runs: Sequence[Run], sweep: Path, options: argparse.Namespace) -> int:
     """Trains the runs that are not finished in their folders of `sweep`; the exit status.
 
     Raises:
-      UserError: a run's folder holds a run of another config, or `carry_out`'s.
+      UserError: a run's folder cannot be that run's (`run_folder.check`), or `carry_out`'s.
     """
     for run in runs:
-        config_lib.check_same_run(sweep / run.name, run.config)
+        run_folder.check(sweep / run.name, run.config)
     jobs = []
     for run in runs:
         if is_finished(run, sweep / run.name):

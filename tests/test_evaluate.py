@@ -19,6 +19,7 @@ from began_jax import (
     reports,
     restoring,
     rollbacks,
+    run_folder,
     telemetry,
     train,
 )
@@ -531,7 +532,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_long_work(run, monke
     def fails(**_):
         raise OSError("Read-only file system")
 
-    monkeypatch.setattr(evaluate.tempfile, "TemporaryFile", fails)
+    monkeypatch.setattr(run_folder.tempfile, "TemporaryFile", fails)
     monkeypatch.setattr(evaluate, "prepare", None)
     with pytest.raises(OSError, match="Read-only"):
         report(workdir)

@@ -330,7 +330,7 @@ def test_the_page_needs_nothing_else(tmp_path):
 
 def test_a_wide_grid_is_made_smaller(tmp_path, no_charts):
     run = make_run(tmp_path / "s")
-    Image.fromarray(np.zeros((3000, 2048), np.uint8)).save(run / "samples" / "99.png")
+    Image.fromarray(np.zeros((3000, 2048), np.uint8)).save(run / "samples" / "000000020.png")
     page, _ = made(tmp_path, tmp_path / "s")
     sources = [value for name, value in page.attributes if name == "src"]
     assert Image.open(io.BytesIO(base64.b64decode(sources[-1].split(",")[1]))).width == 1024
