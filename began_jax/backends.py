@@ -10,8 +10,9 @@ import platform
 from importlib import metadata
 
 import jax
+from jax.sharding import Mesh
 
-from began_jax import runtime
+from began_jax import rules, runtime
 from began_jax.config import ConfigError
 from began_jax.schema import Config, ModelConfig
 
@@ -99,6 +100,16 @@ def resolve_dispatch(config: Config, *, resident: bool, platform: str | None = N
         common = math.gcd(t.log_every_steps, t.checkpoint_every_steps)
         num = max(num for num in range(1, _MOST_STEPS + 1) if common % num == 0)
     return dataclasses.replace(config, train=dataclasses.replace(t, steps_per_dispatch=num))
+
+
+def is_one_exchange_faster(config: Config, mesh: Mesh) -> bool:
+    """Return whether the gradients should cross between the devices as one array.
+
+    NCCL and a TPU sum many arrays in one operation. Gloo, between CPU processes, does not. An
+    objective that draws noise or has a term of the whole batch needs the batch as a whole.
+    """
+    between_cpus = mesh.is_multi_process and mesh.devices.flat[0].platform == "cpu"
+    return between_cpus and config.objective.name not in rules.OF_WHOLE_BATCHES
 
 
 def _with_form(config: Config, form: str) -> Config:

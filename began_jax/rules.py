@@ -16,7 +16,7 @@ NETWORKS = ("random_conv", "efficientnet_lite0", "inception")
 OBJECTIVES = ("began", "began_cs", "denoising", "variational", "ebgan", "ebgan_pt", "hinge")
 # Objectives whose encoder must end in a vector; that need the whole batch at once.
 _OF_VECTORS = ("began_cs", "variational", "hinge")
-_OF_WHOLE_BATCHES = ("denoising", "variational", "ebgan_pt")
+OF_WHOLE_BATCHES = ("denoising", "variational", "ebgan_pt")
 
 
 class Rule(NamedTuple):
@@ -73,7 +73,7 @@ def of(config: Config) -> list[Rule]:
         ),
         (
             "objective.name",
-            j.name not in _OF_WHOLE_BATCHES or t.microbatches == 1,
+            j.name not in OF_WHOLE_BATCHES or t.microbatches == 1,
             "its noise or its term is of the whole batch: train.microbatches 1 is needed",
         ),
         ("objective.cs_weight", j.cs_weight >= 0, "0 or more"),

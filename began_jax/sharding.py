@@ -158,7 +158,9 @@ def lower_steps(
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
     num_steps = jax.ShapeDtypeStruct((), np.int32, sharding=whole)
     steps = jax.jit(
-        functools.partial(train_steps, config),
+        functools.partial(
+            train_steps, config, one_exchange=backends.is_one_exchange_faster(config, mesh)
+        ),
         in_shardings=(shardings, split(mesh), whole, whole),
         out_shardings=(shardings, whole),
         donate_argnums=0,

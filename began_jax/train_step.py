@@ -1,5 +1,7 @@
 """One training step: the paper's algorithm as a pure function of the state and a batch."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -26,7 +28,9 @@ from began_jax.train_state import TrainState
 Metrics = dict[str, Array]
 
 
-def train_step(config: Config, state: TrainState, images: Array) -> tuple[TrainState, Metrics]:
+def train_step(
+    config: Config, state: TrainState, images: Array, *, one_exchange: bool = False
+) -> tuple[TrainState, Metrics]:
     """Updates D, G and k_t once.
 
     D and G step from the same parameters, each by its own Adam; k_{t+1} and M_global come from this
@@ -36,6 +40,7 @@ def train_step(config: Config, state: TrainState, images: Array) -> tuple[TrainS
       config: static.
       state: the state before the step.
       images: uint8 (B, R, R, C), the whole global batch.
+      one_exchange: see `data_axis.mean_over_devices`.
 
     Returns:
       The state after the step and float32 scalars by name; `k` and `learning_rate` are those the
@@ -67,24 +72,29 @@ def train_step(config: Config, state: TrainState, images: Array) -> tuple[TrainS
     ) -> tuple[Params, optax.OptState]:
         return optimizers.descend(config.optim, params, grads, adam, learning_rate)
 
-    d, g, parts = state.discriminator, state.generator, config.train.microbatches
+    d, g = state.discriminator, state.generator
+
+    def mean(function: Callable[..., Any], *batches: Array) -> Any:
+        """Return the mean of `function` over the batch, computed in parts and on all devices."""
+        parts = config.train.microbatches
+        in_parts = functools.partial(gradients.mean_over_parts, function, parts)
+        if one_exchange:
+            return data_axis.mean_over_devices(in_parts, *batches)
+        return in_parts(*batches)
+
     if began.shared_z and not began.alternating and objective.energy is not None:
         energy = objective.energy
-        joint = gradients.mean_over_parts(
-            lambda x, z: gradients.joint(config, energy, d, g, x, z, context), parts, x, z_g
-        )
+        joint = mean(lambda x, z: gradients.joint(config, energy, d, g, x, z, context), x, z_g)
         loss_real, loss_fake = joint.loss_real, joint.loss_fake
         new_d, adam_d = descend(d, joint.discriminator, state.discriminator_adam)
         new_g, adam_g = descend(g, joint.generator, state.generator_adam)
     else:
-        loss_real, grads_d = gradients.mean_over_parts(
-            lambda x, z: gradients.discriminator(config, d, g, x, z, context), parts, x, z_d
+        loss_real, grads_d = mean(
+            lambda x, z: gradients.discriminator(config, d, g, x, z, context), x, z_d
         )
         new_d, adam_d = descend(d, grads_d, state.discriminator_adam)
         judge = new_d if began.alternating else d
-        loss_fake, grads_g = gradients.mean_over_parts(
-            lambda z: gradients.generator(config, judge, g, z, context), parts, z_g
-        )
+        loss_fake, grads_g = mean(lambda z: gradients.generator(config, judge, g, z, context), z_g)
         new_g, adam_g = descend(g, grads_g, state.generator_adam)
 
     m_global = equilibrium.m_global(loss_real, loss_fake, began.gamma)
@@ -115,7 +125,13 @@ def train_step(config: Config, state: TrainState, images: Array) -> tuple[TrainS
 
 
 def train_steps(
-    config: Config, state: TrainState, batches: Array, num_steps: Array, dataset: Array | None
+    config: Config,
+    state: TrainState,
+    batches: Array,
+    num_steps: Array,
+    dataset: Array | None,
+    *,
+    one_exchange: bool = False,
 ) -> tuple[TrainState, Metrics]:
     """The first `num_steps` of K training steps, one after the other on the device.
 
@@ -130,6 +146,7 @@ def train_steps(
       num_steps: int32, 1 to K.
       dataset: uint8 images as rows (N, R · R · C), or None. A TPU pads the last axis to 128
         values, so 3 channels there would multiply the memory and the time to read it.
+      one_exchange: static; see `data_axis.mean_over_devices`.
 
     Returns:
       The state after the last step and the metrics of all K, (K,) by name.
@@ -137,10 +154,11 @@ def train_steps(
 
     def step(state: TrainState, batch: Array) -> tuple[TrainState, Metrics]:
         if dataset is None:
-            return train_step(config, state, batch)
+            return train_step(config, state, batch, one_exchange=one_exchange)
         m = config.model
         rows = jnp.take(dataset, batch, axis=0, mode="clip")
-        return train_step(config, state, rows.reshape(-1, m.resolution, m.resolution, m.channels))
+        images = rows.reshape(-1, m.resolution, m.resolution, m.channels)
+        return train_step(config, state, images, one_exchange=one_exchange)
 
     def step_if_due(state: TrainState, i_and_batch: tuple[Array, Array]) -> Any:
         i, batch = i_and_batch

@@ -92,7 +92,7 @@ def test_the_lines_that_the_page_changes_are_there(page):
         assert re.split(r" *#|\.\.\.", line)[0] in code
     assert {"images", "indices"} <= set(evaluate.Comparison.__annotations__)
     assert hasattr(evaluate, "_PAIRS")
-    assert hasattr(rules, "_OF_VECTORS") and hasattr(rules, "_OF_WHOLE_BATCHES")
+    assert hasattr(rules, "_OF_VECTORS") and hasattr(rules, "OF_WHOLE_BATCHES")
 
 
 def test_its_leaking_controller_settles_where_the_leak_and_the_error_are_even(page):

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from began_jax import dry_run, sharding
+from began_jax import backends, dry_run, sharding
 from began_jax.config import ConfigError
 from tests.conftest import make_config
 
@@ -41,6 +41,31 @@ def test_one_and_four_devices_give_the_same_numbers_and_one_k():
         strict=True,
     ):
         np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(a).max())
+
+
+@pytest.mark.parametrize("shared_z", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_gradients_exchanged_as_one_array_make_the_same_step(monkeypatch, shared_z):
+    config = make_config(began__shared_z=shared_z, train__microbatches=2, train__batch_size=8)
+
+    def exchanged():
+        """The number of arrays in each of the step's exchanges."""
+        mesh = sharding.make_mesh(8, DEVICES[:2])
+        text = sharding.lower_steps(config, mesh).compile().as_text()
+        results = re.findall(r"= (.*) all-reduce\(", text)
+        return [result.count("f32[") for result in results]
+
+    apart = run(config, 2, num_steps=2)[1]
+    assert max(exchanged()) > 10
+    monkeypatch.setattr(backends, "is_one_exchange_faster", lambda config, mesh: True)
+    together = run(config, 2, num_steps=2)[1]
+    assert sum(exchanged()) == (1 if shared_z else 2)
+    for name, value in apart.items():
+        np.testing.assert_allclose(together[name], value, rtol=2e-6, atol=2e-7, err_msg=name)
+
+
+def test_gradients_of_one_process_are_left_to_xla():
+    mesh = sharding.make_mesh(4, DEVICES)
+    assert not backends.is_one_exchange_faster(make_config(), mesh)
 
 
 def test_the_batch_is_split_and_the_state_is_not():
