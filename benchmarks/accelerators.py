@@ -77,14 +77,16 @@ def _in_process(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def host_launches(thunks: str) -> int:
-    """Count what the host starts in one run of the loop's body: kernels, libraries' calls, graphs.
+    """Count what the host starts in a step: kernels, calls of libraries, graphs.
 
     Args:
-      thunks: XLA's listing. Those of the loop's body and condition are indented by 4 spaces, the
-        kernels of a graph by 8.
+      thunks: XLA's listing. Of a program of several steps, the loop's body and condition are
+        indented by 4 spaces. The kernels of a graph are indented by 4 more.
     """
     lines = thunks.splitlines()
-    loop = next(i for i, line in enumerate(lines) if re.match(r"\d+: kWhile", line))
+    loop = next((i for i, line in enumerate(lines) if re.match(r"\d+: kWhile", line)), None)
+    if loop is None:
+        return sum(bool(re.match(r"\d+: k\w+", line)) for line in lines)
     body = itertools.takewhile(lambda line: not re.match(r"\d+: ", line), lines[loop + 1 :])
     return sum(bool(re.match(r" {4}\d+: k\w+", line)) for line in body)
 

@@ -136,3 +136,5 @@ condition:
 007: kCopy
 """
     assert accelerators.host_launches(thunks) == 3
+    one_step = "000: kCommandBuffer\n    001: kCustomKernel\n002: kConvolution\n"
+    assert accelerators.host_launches(one_step) == 2
