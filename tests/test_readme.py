@@ -23,6 +23,8 @@ NEEDS = {
     "pip install -r requirements-launch.txt": "the network; requirements-dev.txt has it",
     "pip install -r requirements-cuda.txt": "an NVIDIA GPU",
     "pip install -r requirements-tpu.txt": "a TPU",
+    "python main.py --config=configs/celeba128.py --dry_run --target=": "a GPU's compiler: "
+    "requirements-targets.txt; tests/test_projection.py, with stand-ins for it",
     "sbatch ": "SLURM: make test-slurm",
     "launch/tpu_pod.sh ": "a TPU: tests/test_launch_scripts.py, with a stand-in for gcloud",
     "kubectl ": "Kubernetes: tests/test_k8s.py, against its schemas",
