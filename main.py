@@ -116,7 +116,7 @@ def _failed(error: Exception, exit_status: int) -> int:
 def _train() -> None:
     config = _config()
     workdir = _path(_WORKDIR.value) or Path("runs") / config.name
-    target = targets.parse(_TARGET.value) if _TARGET.value else None
+    target = targets.parse(_TARGET.value) if _TARGET.value is not None else None
     if target is not None:
         targets.configure(target)
     from began_jax import processes, runtime  # here and below, as JAX takes a second to import

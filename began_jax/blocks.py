@@ -10,7 +10,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from began_jax import data_axis
 
 # Each device computes this many rows at a time, whatever N and the number of devices. One program
-# serves every N, and a row is rounded the same way in each: rounding depends on the batch size.
+# for each number of devices serves every N. Rounding depends on the batch size, so a row is rounded
+# the same way in all of them.
 ROWS_PER_DEVICE = 64
 
 
@@ -18,7 +19,8 @@ def mesh_for(num_rows: int) -> Mesh:
     """Return a mesh of this process's devices, at most as many as `num_rows` rows occupy."""
     num_devices = max(1, -(-num_rows // ROWS_PER_DEVICE))
     devices = jax.local_devices()[:num_devices]
-    return jax.make_mesh((len(devices),), (data_axis.NAME,), (AxisType.Auto,), devices=devices)
+    # `jax.make_mesh` refuses 3, 5 or 7 devices of a TPU host, which are no cuboid.
+    return Mesh(np.array(devices), (data_axis.NAME,), axis_types=(AxisType.Auto,))
 
 
 def slices(num_rows: int, mesh: Mesh | None = None) -> Iterator[slice]:
@@ -39,7 +41,7 @@ def each(
     """Yield `function(*arrays, block)` for each block of rows.
 
     Args:
-      function: jitted; returns a tree of arrays (B, ...) of which row i depends on row i alone.
+      function: of jitted parts; returns a tree of arrays (B, ...), row i from row i of the block.
       rows: a NumPy array (N, ...), N ≥ 1, or a tree of them.
       arrays: trees of arrays that all blocks share, such as parameters.
       mesh: where several calls share a compilation, the result of one call of `mesh_for`.

@@ -45,7 +45,9 @@ def from_latents(
 
 def reconstructed(config: Config, state: TrainState, images: np.ndarray) -> np.ndarray:
     """D(x) of uint8 images (N, R, R, C): float32 (N, R, R, C) around [−0.5, 0.5]."""
-    return blocks.map_rows(functools.partial(_reconstruct, config), images, state)
+    # D alone: what is passed on is copied to every device.
+    d, carry = state.discriminator, models.carry_at(config.model, state.step)
+    return blocks.map_rows(functools.partial(_reconstruct, config), images, d, carry)
 
 
 def interpolate(a: np.ndarray, b: np.ndarray, num: int, *, spherical: bool = False) -> np.ndarray:
@@ -86,8 +88,7 @@ def reconstructions(config: Config, state: TrainState, images: Array) -> Array |
     if not objectives.of(config).is_auto_encoder:
         return None
     carry = models.carry_at(config.model, state.step)
-    x = data_axis.shard(pixels.to_float(images))
-    return models.reconstruct(config.model, state.discriminator, x, carry)
+    return _reconstructions(config, state.discriminator, carry, images)
 
 
 def spread(images: Array) -> Array:
@@ -118,7 +119,12 @@ def _sample_latents(config: ModelConfig, seed: Array, indices: Array) -> Array:
     return jax.vmap(one)(indices)
 
 
+def _reconstructions(config: Config, d: models.Params, carry: Array | None, images: Array) -> Array:
+    x = data_axis.shard(pixels.to_float(images))
+    return models.reconstruct(config.model, d, x, carry)
+
+
 # Once a config, so that other seeds and checkpoints compile nothing.
 _latents = jax.jit(_sample_latents, static_argnums=0)
 _generate = jax.jit(_generate_from, static_argnums=0)
-_reconstruct = jax.jit(reconstructions, static_argnums=0)
+_reconstruct = jax.jit(_reconstructions, static_argnums=0)
