@@ -12,7 +12,13 @@ from began_jax.schema import Config
 from began_jax.targets import Target
 
 # Images in the training splits that the configs name, for a data set that is not prepared yet.
-_TFDS_IMAGES = {("celeb_a", "train"): 162_770, ("cifar10", "train"): 50_000}
+_TFDS_IMAGES = {
+    ("celeb_a", "train"): 162_770,
+    ("celeb_a_hq/256", "train"): 30_000,
+    ("cifar10", "train"): 50_000,
+}
+# What JAX takes of a GPU unless XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise.
+_USABLE = {"gpu": 0.75, "tpu": 1.0}
 
 
 class Projection(NamedTuple):
@@ -34,13 +40,18 @@ class Projection(NamedTuple):
         return self.state_bytes + self.dataset_bytes + self.other_bytes
 
     def fits(self) -> bool:
-        """Return whether a device has that much memory."""
-        return self.memory <= self.target.chip.memory
+        """Return whether a process gets that much memory of a device."""
+        return self.memory <= usable_memory(self.target)
 
     def seconds(self, dtype: str) -> float:
         """Return the least time of a step: that of its FLOPs or of its bytes at nominal speed."""
         chip = self.target.chip
         return max(self.flops / chip.flops[dtype], self.bytes_moved / chip.bandwidth)
+
+
+def usable_memory(target: Target) -> int:
+    """Return the bytes of each device that JAX uses by default."""
+    return int(_USABLE[target.platform] * target.chip.memory)
 
 
 def project(config: Config, target: Target) -> Projection:
@@ -55,7 +66,7 @@ def project(config: Config, target: Target) -> Projection:
     image_bytes = m.resolution**2 * m.channels
     num_images = _num_images(config)
     dataset_bytes = num_images * image_bytes
-    resident = dataset_bytes > 0 and feed.fits(dataset_bytes, target.chip.memory)
+    resident = dataset_bytes > 0 and feed.fits(dataset_bytes, usable_memory(target))
     config = backends.resolve(config, target.platform)
     config = backends.resolve_dispatch(config, resident=resident, platform=target.platform)
     shape = (num_images, image_bytes)
@@ -68,6 +79,10 @@ def project(config: Config, target: Target) -> Projection:
     used = memory.argument_size_in_bytes + memory.temp_size_in_bytes
     used += memory.output_size_in_bytes - memory.alias_size_in_bytes
     state_bytes = sharding.state_bytes(config, mesh)
+    if t.microbatches > 1:  # XLA counts a loop's body once, so count the step without the loop
+        whole = dataclasses.replace(config, train=dataclasses.replace(t, microbatches=1))
+        config = backends.resolve_dispatch(whole, resident=resident, platform=target.platform)
+        compiled = _compile(config, mesh, dataset)
     counts = None
     flops = _flops(config) / target.num_devices
     if target.platform == "gpu":
@@ -97,28 +112,33 @@ def report(config: Config, target: Target) -> list[str]:
     found = _project_or_none(config, target)
     size = config.train.batch_size
     lines = [f"target: {target.num_devices} × {target.chip.name}, compiled for and not run"]
+    if not _num_images(config):
+        lines.append("data set: of unknown size, taken as read from the host")
     if found is None or not found.fits():
         need = f"{found.memory / 1e9:,.1f} GB" if found else "more memory"
         lines.append(
             f"fits: no. config.train.batch_size={size} needs {need} on each device, "
-            f"which has {target.chip.memory / 1e9:,.1f} GB."
+            f"of which JAX uses {usable_memory(target) / 1e9:,.1f} GB."
         )
         found = _largest_half_that_fits(config, target)
         if found is None:
             return [*lines, "No batch fits. Use a smaller config.model.n."]
         lines.append(f"config.train.batch_size={found.batch_size} fits. The rest is for it:")
+    else:
+        lines.append("fits: yes")
     return [*lines, *_lines(config, found)]
 
 
 def _lines(config: Config, found: Projection) -> list[str]:
     chip, counts, dtype = found.target.chip, found.counts, config.model.dtype
-    free = chip.memory - found.state_bytes - found.dataset_bytes
+    usable = usable_memory(found.target)
+    free = usable - found.state_bytes - found.dataset_bytes
     dataset = f"{found.dataset_bytes / 1e6:,.0f} MB" if found.resident else "read from the host"
     seconds = found.seconds(dtype)
     lines = [
-        f"memory a device: {found.memory / 1e9:,.2f} of {chip.memory / 1e9:,.1f} GB "
+        f"memory per device: {found.memory / 1e9:,.2f} of the {usable / 1e9:,.1f} GB that JAX uses "
         f"(state {found.state_bytes / 1e6:,.0f} MB, data set {dataset}, "
-        f"all else {found.other_bytes / 1e6:,.0f} MB)",
+        f"other {found.other_bytes / 1e6:,.0f} MB)",
         f"largest batch: about {int(free / found.other_bytes * found.batch_size):,}",
     ]
     if counts is not None:
@@ -130,7 +150,7 @@ def _lines(config: Config, found: Projection) -> list[str]:
     by_flops, by_bytes = found.flops / chip.flops[dtype], found.bytes_moved / chip.bandwidth
     return [
         *lines,
-        f"work a device and step: {found.flops / 1e9:,.1f} GFLOP ({by_flops * 1e3:.2f} ms), "
+        f"work per device and step: {found.flops / 1e9:,.1f} GFLOP ({by_flops * 1e3:.2f} ms), "
         f"{found.bytes_moved / 1e9:,.2f} GB ({by_bytes * 1e3:.2f} ms), at nominal speed",
         f"least time of a step: {seconds * 1e3:.2f} ms, {found.batch_size / seconds:,.0f} images/s",
         f"least time of the run: {config.train.num_steps * seconds / 60:,.1f} minutes "
@@ -181,4 +201,6 @@ def _num_images(config: Config) -> int:
     data = config.data
     if data.source == "synthetic_faces":
         return data.num_images
+    if data.source != "tfds":
+        return 0
     return _TFDS_IMAGES.get((data.name, data.split), 0)

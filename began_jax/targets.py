@@ -93,17 +93,25 @@ class Target(NamedTuple):
 def parse(name: str) -> Target:
     """Return the target of a name such as h100, h200x8 or v5e-8.
 
+    TPU names are Google Cloud's: for v4 and v5p the number counts cores, of which a chip has two
+    that JAX shows as one device.
+
     Raises:
-      UserError: the name is none, or the number of devices is none that a host or slice has.
+      UserError: the chip or the number of devices is unknown.
     """
-    match = re.fullmatch(r"(h100|h200)(?:x([1248]))?|(v4|v5e|v5p|v6e)-(1|4|8|16)", name)
-    if not match:
-        raise UserError(
-            f"--target={name}: must be h100 or h200, with x2, x4 or x8 for several, "
-            "or v4, v5e, v5p or v6e with -1, -4, -8 or -16."
-        )
-    gpu, num_gpus, tpu, num_tpus = match.groups()
-    return Target(name, CHIPS[gpu or tpu], int(num_gpus or num_tpus or 1))
+    gpu = re.fullmatch(r"(h100|h200)(?:x([1248]))?", name)
+    if gpu:
+        return Target(name, CHIPS[gpu[1]], int(gpu[2] or 1))
+    by_chip = re.fullmatch(r"(v5e|v6e)-(1|4|8|16)", name)
+    if by_chip:
+        return Target(name, CHIPS[by_chip[1]], int(by_chip[2]))
+    by_core = re.fullmatch(r"(v4|v5p)-(8|16|32)", name)
+    if by_core:
+        return Target(name, CHIPS[by_core[1]], int(by_core[2]) // 2)
+    raise UserError(
+        f"--target={name}: must be h100 or h200, with x2, x4 or x8 for several, v5e or v6e with "
+        "-1, -4, -8 or -16, or v4 or v5p with -8, -16 or -32."
+    )
 
 
 def mesh(target: Target) -> "Mesh":

@@ -37,6 +37,7 @@ def main() -> None:
         print(json.dumps(_measure(options.task)))
         return
     rows = json.loads(options.out.read_text()) if options.out.exists() else []
+    rows = [row for row in rows if "error" not in row]  # compiled again
     for target, resolution, dtype, shared_z in itertools.product(
         options.targets, options.resolutions, ("bfloat16", "float32"), (False, True)
     ):
@@ -65,7 +66,8 @@ def _in_process(task: dict[str, Any]) -> dict[str, Any]:
             text=True,
         )
         if done.returncode:
-            return {"error": done.stderr.strip().splitlines()[-1]}
+            last = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
+            return {"error": last}
         found = json.loads(done.stdout.splitlines()[-1])
         for thunks in Path(dump).glob("*thunk_sequence_after_thunk_passes.txt"):
             found["host_launches"] = host_launches(thunks.read_text())

@@ -50,7 +50,7 @@ def test_without_a_loop_the_entry_is_the_step():
 
 @pytest.mark.parametrize(
     ("name", "chip", "num"),
-    [("h100", "h100", 1), ("h200x8", "h200", 8), ("v5e-8", "v5e", 8), ("v4-16", "v4", 16)],
+    [("h100", "h100", 1), ("h200x8", "h200", 8), ("v5e-8", "v5e", 8), ("v4-16", "v4", 8)],
 )
 def test_a_target_is_a_chip_and_a_number(name, chip, num):
     target = targets.parse(name)
@@ -58,7 +58,7 @@ def test_a_target_is_a_chip_and_a_number(name, chip, num):
     assert target.platform == ("tpu" if chip.startswith("v") else "gpu")
 
 
-@pytest.mark.parametrize("name", ["h100x3", "h100-8", "v5ex8", "v5e", "b200", ""])
+@pytest.mark.parametrize("name", ["h100x3", "h100-8", "v5ex8", "v5e", "v4-4", "b200", ""])
 def test_other_names_are_refused(name):
     with pytest.raises(UserError, match=r"^--target=.*: must be h100 or h200"):
         targets.parse(name)
@@ -87,17 +87,17 @@ def fake(monkeypatch, bytes_per_image):
 def test_the_report_gives_the_least_time_at_nominal_speed(monkeypatch):
     fake(monkeypatch, 10**9)
     lines = "\n".join(projection.report(make_config(train__batch_size=8), targets.parse("h100x2")))
-    assert "memory a device: 5.00 of 84.9 GB" in lines
-    assert "largest batch: about 167" in lines  # (84.9 − 1) GB / 4 GB of 8 images
+    assert "memory per device: 5.00 of the 63.7 GB that JAX uses" in lines
+    assert "largest batch: about 125" in lines  # (63.7 − 1) GB / 4 GB of 8 images
     assert "380 kernels (115 convolutions), 1 all-reduce exchanged, 14.0 MB" in lines
     assert "least time of a step: 1.00 ms, 8,000 images/s" in lines  # bytes bind
 
 
 def test_of_a_config_that_does_not_fit_the_report_names_a_batch_that_does(monkeypatch):
     fake(monkeypatch, 10**10)
-    lines = projection.report(make_config(train__batch_size=32), targets.parse("h100x2"))
-    assert lines[1].startswith("fits: no. config.train.batch_size=32 needs 161.0 GB")
-    assert lines[2] == "config.train.batch_size=16 fits. The rest is for it:"
+    lines = projection.report(make_config(train__batch_size=16), targets.parse("h100x2"))
+    assert lines[1].startswith("fits: no. config.train.batch_size=16 needs 81.0 GB")
+    assert lines[2] == "config.train.batch_size=8 fits. The rest is for it:"
     fake(monkeypatch, 10**12)
     lines = projection.report(make_config(train__batch_size=32), targets.parse("h100x2"))
     assert lines[-1] == "No batch fits. Use a smaller config.model.n."
@@ -122,7 +122,7 @@ def test_a_target_is_for_a_dry_run_alone():
     assert (done.returncode, done.stderr) == (2, "--target=h100: needs --dry_run.\n")
 
 
-def testhost_launches_are_those_of_the_loop_with_a_graph_as_one():
+def test_host_launches_are_those_of_the_loop_with_a_graph_as_one():
     thunks = """000: kCommandBuffer
     001: kCustomKernel
 002: kWhile
